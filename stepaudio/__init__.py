@@ -1,0 +1,1 @@
+"""A spoken question gets a spoken answer."""

@@ -1,0 +1,1 @@
+"""Ring 1, pure: data and decisions. No ``await``, no clock, no thread, no network, no torch."""

@@ -1,0 +1,60 @@
+"""The error tree. A message tells the user what to do next.
+
+::
+
+    StepAudioError
+    ├── ConfigError      a setting, name or flag that cannot be used
+    ├── ModelMissing     weights that are not on this machine; the message is the command that gets them
+    ├── AudioError       audio that cannot be read, or holds nothing to work on
+    ├── TextError        text that cannot be spoken or answered
+    └── BackendError     an engine or a server failed; ``retryable`` says whether another try may help
+
+Anything else that is raised is a bug.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class StepAudioError(Exception):
+    """Base of every error that a user can cause or mend."""
+
+
+class ConfigError(StepAudioError):
+    """A setting, a name or a flag that cannot be used."""
+
+
+class ModelMissing(StepAudioError):
+    """Weights are not on this machine. The message names the command that gets them."""
+
+
+class AudioError(StepAudioError):
+    """Audio that cannot be read, is too long, or holds nothing to work on."""
+
+
+class TextError(StepAudioError):
+    """Text that cannot be spoken or answered."""
+
+
+class BackendError(StepAudioError):
+    """An engine or a server failed.
+
+    Args:
+        message: what failed and what to do.
+        retryable: whether the same call may succeed later.
+    """
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> ConfigError:
+    """A ``ConfigError`` for a name that is not there, which offers the nearest ones that are."""
+    known = list(known)
+    near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.4)
+    near += [k for k in known if name and name.lower() in k.lower() and k not in near][: 3 - len(near)]
+    hint = f"did you mean {', '.join(near)}?" if near else f"there are: {', '.join(known[:12])}"
+    return ConfigError(f"no {kind} named {name!r}; {hint}")

@@ -1,0 +1,1 @@
+"""Mind: language models behind one protocol."""

@@ -1,0 +1,83 @@
+"""What a language model is here, whichever engine runs it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from stepaudio.core.conversation import Message
+
+Reads = Literal["text", "codes", "audio"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How an answer is drawn.
+
+    Attributes:
+        max_tokens: bound on the answer.
+        temperature: 0 is greedy.
+        top_p: nucleus.
+        seed: for temperature above 0.
+    """
+
+    max_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """The next piece of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The answer is over.
+
+    Attributes:
+        reason: "stop" (the model ended) or "length" (``max_tokens``).
+        prompt_tokens: of the whole prompt, as the engine counts them (0: the server did not say).
+        cached_tokens: of those, how many were still in the cache.
+        completion_tokens: of the answer.
+    """
+
+    reason: Literal["stop", "length"]
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+
+LLMEvent = TextDelta | Finished
+
+
+class LLM(Protocol):
+    """A language model. ``generate`` may be closed at any time; the work behind it then stops."""
+
+    reads: frozenset[Reads]
+
+    def generate(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[LLMEvent, None]:
+        """Answer the conversation: ``TextDelta`` …, then one ``Finished``.
+
+        A conversation that outgrows the context is shortened by whole turns (``conversation.fit``).
+
+        Raises:
+            BackendError: the engine or server failed; what was yielded before stays valid.
+        """
+        ...
+
+    async def warm(self, messages: Sequence[Message]) -> None:
+        """Load ``messages`` (the system prompt) into the cache, so that a first token need not wait.
+
+        Raises:
+            BackendError: the engine or server cannot be used; the message says what to do.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what the engine holds."""
+        ...

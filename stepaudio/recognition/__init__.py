@@ -1,0 +1,1 @@
+"""Ears: voice activity, end of turn, recognition."""

@@ -1,0 +1,1 @@
+"""Voice: text made speakable, pronounced, and spoken."""
