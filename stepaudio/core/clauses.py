@@ -1,4 +1,9 @@
-"""Clauses: what a voice gets to speak, cut from text as it is being written."""
+"""Clauses: what a voice gets to speak, cut from text as it is being written.
+
+A voice needs enough text to know the melody, and the listener should not wait for it. So the first
+clause is short on purpose (it ends at the first comma, colon or dash worth a breath), and later ones,
+written while the first is heard, are whole sentences or long halves of one.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +18,7 @@ class Clause:
 
     Attributes:
         index: place in the answer, from 0.
-        text: as written (not yet made speakable).
+        text: as written (not yet made speakable), without outer white space.
         style: how to speak it.
     """
 
@@ -29,3 +34,137 @@ class Mark:
     text: str
     start_ms: int
     end_ms: int
+
+
+# Lengths are in "weight": about one a Latin letter and three a Chinese character, so that 15 are
+# about one second of speech in either language.
+FIRST_WEIGHT = 6
+"""The first clause may end at a comma from here on (0.4 s: "Yes, " alone is too little to bridge)."""
+FIRST_SOFT_WEIGHT = 40
+"""Without any sign, the first clause may end before a joining word from here on (2.7 s)."""
+COMMA_WEIGHT = 45
+"""Later clauses may end at a comma from here on (3 s); shorter ones wait for the sentence's end."""
+MOST_WEIGHT = 300
+"""No clause is longer (20 s); it is cut at the last white space, or where it stands."""
+
+_ENDS = frozenset(".!?")
+_ENDS_WIDE = frozenset("。！？｡")
+_PAUSES = frozenset(",;:")
+_PAUSES_WIDE = frozenset("，；：")
+_DASHES = frozenset("—–")
+_CLOSERS = frozenset("\"')]}»”’」』）》】*_")
+_JOINING = frozenset(
+    "and but or because which who while when where that so if although though with from by as for"
+    " in on at to than until since".split()
+)
+_ABBREVIATIONS = frozenset(
+    "mr mrs ms dr prof st vs no nos fig jr sr gen col sgt capt lt rev hon mt ft vol ch pp ed eds"
+    " approx dept est inc ltd co corp e.g i.e cf al jan feb mar apr jun jul aug sep sept oct nov dec".split()
+)
+
+
+def is_han(char: str) -> bool:
+    """Whether ``char`` is a Chinese character (CJK unified ideographs, extension A, or compatibility)."""
+    return "一" <= char <= "鿿" or "㐀" <= char <= "䶿" or "豈" <= char <= "﫿"
+
+
+def weight(text: str) -> int:
+    """Length as heard: one a letter, digit or sign, three a Chinese character, none a white space."""
+    return sum(3 if is_han(char) else 1 for char in text if not char.isspace())
+
+
+class ClauseSplitter:
+    """Cuts a stream of text into clauses.
+
+    Args:
+        eager: let the first clause end at the first pause (talk); False waits for sentence ends (files).
+        style: the style that the clauses carry.
+    """
+
+    def __init__(self, *, eager: bool = True, style: SpeechStyle | None = None) -> None:
+        self._eager = eager
+        self._style = style or SpeechStyle()
+        self._text = ""
+        self._count = 0
+
+    def push(self, text: str) -> list[Clause]:
+        """Take the next piece of text; return the clauses that are now certain."""
+        self._text += text
+        return self._cut(final=False)
+
+    def flush(self) -> list[Clause]:
+        """The text is over: return what is left."""
+        return self._cut(final=True)
+
+    def _cut(self, *, final: bool) -> list[Clause]:
+        clauses = []
+        while (end := find_end(self._text, first=self._eager and not self._count, final=final)) is not None:
+            text, self._text = self._text[:end].strip(), self._text[end:]
+            if text:
+                clauses.append(Clause(self._count, text, self._style))
+                self._count += 1
+        return clauses
+
+
+def find_end(text: str, *, first: bool, final: bool) -> int | None:
+    """Where the clause that ``text`` begins with ends (an index to slice at), or None: not certain yet.
+
+    Args:
+        first: whether it may be short.
+        final: nothing follows ``text``.
+    """
+    heavy = 0  # weight of what was passed
+    space = 0  # the last white space passed, to cut at when there is no other place
+    for i, char in enumerate(text):
+        following = text[i + 1] if i + 1 < len(text) else None
+        if char == "\n":
+            if heavy:
+                return i + 1
+        elif char.isspace():
+            if first and heavy >= FIRST_SOFT_WEIGHT and _joins(text[i + 1 :], final):
+                return i + 1
+            space = i + 1
+        if char in _ENDS_WIDE:
+            return _past_closers(text, i + 1)
+        if char in _PAUSES_WIDE and heavy >= (FIRST_WEIGHT if first else COMMA_WEIGHT):
+            return _past_closers(text, i + 1)
+        if char in _ENDS or char in _PAUSES or char in _DASHES:
+            after = _past_closers(text, i + 1)
+            # A sign inside a number, name or address has no white space behind it; wait for what follows.
+            if after == len(text) and not final:
+                return None
+            apart = after == len(text) or text[after].isspace() or is_han(text[after])
+            if char in _ENDS and apart and not _is_abbreviation(text[: i + 1]):
+                return after
+            if char not in _ENDS and apart and heavy >= (FIRST_WEIGHT if first else COMMA_WEIGHT):
+                return after
+        heavy += 0 if char.isspace() else 3 if is_han(char) else 1
+        if heavy >= MOST_WEIGHT and following is not None:
+            return space or i + 1
+    return len(text) if final and text else None
+
+
+def _past_closers(text: str, i: int) -> int:
+    """Past further end signs and closing quotes and brackets: they belong to the clause they close."""
+    while i < len(text) and (text[i] in _CLOSERS or text[i] in _ENDS or text[i] in _ENDS_WIDE):
+        i += 1
+    return i
+
+
+def _joins(rest: str, final: bool) -> bool:
+    """Whether ``rest`` begins with a joining word that is there whole."""
+    word, found, _ = rest.partition(" ")
+    return (bool(found) or final) and word.lower() in _JOINING
+
+
+def _is_abbreviation(text: str) -> bool:
+    """Whether the full stop at the end of ``text`` belongs to an abbreviation, initial or list number."""
+    if not text.endswith("."):
+        return False
+    before = text[:-1]
+    word = before.split()[-1].lstrip("\"'([“‘*_").lower() if before.split() else ""
+    if word in _ABBREVIATIONS:
+        return True
+    if len(word) == 1 and word.isalpha() and word != "i" and before[-1:].isupper():
+        return True  # J. K. Rowling
+    return word.isdigit() and before.strip() == word  # "1. First …": the number of a list item
