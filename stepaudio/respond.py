@@ -1,0 +1,145 @@
+"""One answer: the language model writes, and the voice speaks what is written, at the same time.
+
+Knows nothing of sockets, files or turns: ``ask`` and the server both use it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Literal, assert_never
+
+from stepaudio.core.audio import AudioChunk
+from stepaudio.core.clauses import Clause, ClauseSplitter, Mark
+from stepaudio.core.conversation import Message
+from stepaudio.core.errors import StepAudioError
+from stepaudio.llm.base import LLM, Finished, Sampling, TextDelta
+from stepaudio.threads import iterate_in_thread
+from stepaudio.tts.base import Speech
+
+Speak = Callable[[Clause, float], Iterator[Speech]]
+"""Speak a clause, given the seconds of audio that the listener still has to hear."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClauseStarted:
+    """A clause was written and goes to the voice."""
+
+    clause: Clause
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AudioDelta:
+    """The next piece of the spoken answer; ``audio.start`` counts samples from the answer's first."""
+
+    clause: Clause
+    audio: AudioChunk
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """A clause was spoken to its end. ``marks``: its words, in ms from the answer's first sample."""
+
+    clause: Clause
+    marks: tuple[Mark, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The answer is over; nothing follows.
+
+    Attributes:
+        status: "completed"; "incomplete" (the length limit cut it); "failed" (``error`` says why; what
+            was emitted before stays).
+        finished: what the language model said of its end, when it came to one.
+    """
+
+    status: Literal["completed", "incomplete", "failed"]
+    finished: Finished | None = None
+    error: StepAudioError | None = None
+
+
+ResponseEvent = TextDelta | ClauseStarted | AudioDelta | Spoken | Done
+
+
+async def respond(
+    llm: LLM,
+    speak: Speak,
+    messages: Sequence[Message],
+    emit: Callable[[ResponseEvent], Awaitable[None]],
+    *,
+    sampling: Sampling | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """Answer ``messages`` in text and speech; the last event is always ``Done``, unless cancelled.
+
+    To stop it, cancel its task: the model stops writing and the voice stops speaking.
+    """
+    clauses: asyncio.Queue[Clause | None] = asyncio.Queue(maxsize=8)
+    finished: Finished | None = None
+    failure: StepAudioError | None = None
+
+    async def write() -> None:
+        nonlocal finished, failure
+        splitter = ClauseSplitter()
+        try:
+            async with aclosing(llm.generate(messages, sampling or Sampling())) as events:
+                async for event in events:
+                    match event:
+                        case TextDelta(text):
+                            await emit(event)
+                            for clause in splitter.push(text):
+                                await clauses.put(clause)
+                        case Finished():
+                            finished = event
+                        case _:
+                            assert_never(event)
+        except StepAudioError as error:
+            failure = error  # whole clauses are still spoken; the half one is not
+        else:
+            for clause in splitter.flush():
+                await clauses.put(clause)
+        await clauses.put(None)
+
+    async def say() -> None:
+        emitted, rate = 0, 1  # samples so far, and how many a second
+        first_at = 0.0  # when the listener began to hear them
+        while (clause := await clauses.get()) is not None:
+            await emit(ClauseStarted(clause))
+            start, marks = emitted, []
+            ahead_s = max(0.0, first_at + emitted / rate - clock()) if emitted else 0.0
+
+            def begin(clause: Clause = clause, ahead_s: float = ahead_s) -> Iterator[Speech]:
+                return speak(clause, ahead_s)
+
+            async with aclosing(iterate_in_thread(begin)) as pieces:
+                async for piece in pieces:
+                    if not emitted:
+                        first_at = clock()
+                    rate = piece.audio.rate
+                    emitted = start + piece.audio.start + len(piece.audio.samples)
+                    marks += piece.marks
+                    await emit(AudioDelta(clause, replace(piece.audio, start=start + piece.audio.start)))
+            begin_ms = round(1000 * start / rate)
+            moved = [Mark(m.text, m.start_ms + begin_ms, m.end_ms + begin_ms) for m in marks]
+            await emit(Spoken(clause, tuple(moved)))
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(write())
+            group.create_task(say())
+    except* StepAudioError as errors:  # of the voice
+        failure = failure or _first(errors)
+    if failure is not None:
+        await emit(Done("failed", finished, failure))
+    else:
+        cut = finished is not None and finished.reason == "length"
+        await emit(Done("incomplete" if cut else "completed", finished))
+
+
+def _first(errors: BaseExceptionGroup) -> StepAudioError:
+    error = errors.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error  # type: ignore[return-value]

@@ -1,0 +1,72 @@
+"""Fakes at the engine edges: a language model that says a script, and a voice that beeps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+
+import numpy as np
+
+from stepaudio.core.audio import AudioChunk
+from stepaudio.core.clauses import Clause, Mark
+from stepaudio.core.conversation import Message
+from stepaudio.llm.base import Finished, LLMEvent, Sampling, TextDelta
+from stepaudio.tts.base import Speech
+
+RATE = 24_000
+
+
+class FakeLLM:
+    """Yields ``script``: a string is a delta, an exception is raised, a ``Finished`` is passed on."""
+
+    reads = frozenset({"text"})
+
+    def __init__(self, *script: str | Exception | Finished) -> None:
+        self.script = script
+        self.asked: list[list[Message]] = []
+        self.said = 0
+        self.closed_early = False
+
+    async def generate(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[LLMEvent, None]:
+        self.asked.append(list(messages))
+        try:
+            for item in self.script:
+                await asyncio.sleep(0)
+                match item:
+                    case str():
+                        self.said += 1
+                        yield TextDelta(item)
+                    case Exception():
+                        raise item
+                    case _:
+                        yield item
+            if not any(isinstance(item, Finished) for item in self.script):
+                yield Finished("stop")
+        except GeneratorExit:
+            self.closed_early = True
+            raise
+
+    async def warm(self, messages: Sequence[Message]) -> None:
+        self.asked.append(list(messages))
+
+    def close(self) -> None:
+        pass
+
+
+class FakeVoice:
+    """Speaks 0.1 s a word, one piece a word; an exception instead of a clause's text is raised."""
+
+    def __init__(self, fail_on: str | None = None, error: Exception | None = None) -> None:
+        self.heard: list[tuple[str, float]] = []
+        self.fail_on, self.error = fail_on, error
+        self.on_piece: Callable[[], None] = lambda: None
+
+    def __call__(self, clause: Clause, ahead_s: float) -> Iterator[Speech]:
+        self.heard.append((clause.text, ahead_s))
+        if self.fail_on is not None and self.fail_on in clause.text:
+            assert self.error is not None
+            raise self.error
+        for n, word in enumerate(clause.text.split()):
+            self.on_piece()
+            audio = AudioChunk(np.full(RATE // 10, 0.1, np.float32), RATE, n * RATE // 10)
+            yield Speech(audio, (Mark(word, n * 100, n * 100 + 100),))

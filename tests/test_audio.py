@@ -1,0 +1,32 @@
+"""AudioChunk, int16 and back, joining."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stepaudio.core.audio import AudioChunk, float_to_pcm16, join, pcm16_to_float
+
+
+def test_every_pcm16_value_survives_the_way_through_float():
+    values = np.arange(-32768, 32768, dtype=np.int16)
+    assert np.array_equal(float_to_pcm16(pcm16_to_float(values)), values)
+
+
+def test_what_is_too_loud_is_clipped_not_wrapped():
+    assert float_to_pcm16(np.array([1.0, 2.0, -1.0, -3.0])).tolist() == [32767, 32767, -32768, -32768]
+
+
+def test_join_keeps_the_place_in_the_stream():
+    a = AudioChunk(np.zeros(3, np.float32), 8000, 5)
+    b = AudioChunk(np.ones(2, np.float32), 8000, 8)
+    both = join([a, b])
+    assert both.samples.tolist() == [0, 0, 0, 1, 1] and (both.rate, both.start) == (8000, 5)
+    assert both.seconds == 5 / 8000
+
+
+def test_join_needs_chunks_of_one_rate():
+    with pytest.raises(ValueError):
+        join([])
+    with pytest.raises(ValueError):
+        join([AudioChunk(np.zeros(1), 8000), AudioChunk(np.zeros(1), 16000)])
