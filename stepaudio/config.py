@@ -1,0 +1,215 @@
+"""The configuration: one frozen tree, loaded by one function.
+
+Later sources win: built-in defaults < ``stepaudio.toml`` < environment < flags. The file is
+``./stepaudio.toml``, else ``$XDG_CONFIG_HOME/stepaudio/stepaudio.toml``; ``--config`` names another.
+Environment: ``STEPAUDIO_LLM__MODEL=qwen2.5-0.5b`` sets ``llm.model``.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from stepaudio.core.errors import ConfigError, unknown
+
+PREFIX = "STEPAUDIO_"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AudioConfig(_Section):
+    """Audio files."""
+
+    limit_s: float = Field(1800, gt=0, description="longest recording that is read, seconds")
+
+
+class ModelsConfig(_Section):
+    """The model store."""
+
+    root: Path | None = Field(None, description="folder of the models; default: the user's cache folder")
+    local: Annotated[
+        tuple[Path, ...], pydantic.BeforeValidator(lambda v: v.split(os.pathsep) if isinstance(v, str) else v)
+    ] = Field((), description="folders to look for model files in before anything is downloaded")
+    offline: bool = Field(False, description="never go to the network")
+
+
+class RecognitionConfig(_Section):
+    """Ears."""
+
+    model: Literal["whisper-base"] = Field("whisper-base", description="recognition model")
+    language: Literal["auto", "en", "zh"] = Field("auto", description="language spoken, or auto to detect it")
+    threads: int = Field(2, ge=1, le=64, description="CPU threads")
+
+
+class LLMConfig(_Section):
+    """Mind."""
+
+    model: str = Field(
+        "auto",
+        description="auto, a model of the store, a path to a .gguf file, or openai:http://host:port/v1",
+    )
+    name: str | None = Field(
+        None, description="model name to ask an OpenAI-compatible server for; default: its first"
+    )
+    api_key: SecretStr | None = Field(None, description="key for an OpenAI-compatible server")
+    timeout_s: float = Field(30, gt=0, description="longest wait for a server's next words, seconds")
+    context_tokens: int = Field(4096, ge=512, description="context; longer talks lose their oldest turns")
+    max_tokens: int = Field(256, ge=1, description="longest answer, in tokens")
+    temperature: float = Field(0.0, ge=0, le=2, description="0 gives the same answer every time")
+    threads: int = Field(2, ge=1, le=64, description="CPU threads")
+    system: str | None = Field(None, description="system prompt in place of the built-in one")
+
+
+class TTSConfig(_Section):
+    """Voice."""
+
+    voice: str = Field("auto", description="voice for all languages, or auto: one per language")
+    voice_en: str = Field("af_heart", description="voice for English when voice is auto")
+    voice_zh: str = Field("zf_xiaobei", description="voice for Chinese when voice is auto")
+    fast: str = Field(
+        "hibari", description="voice for clauses that the best voice cannot have ready in time; none: never"
+    )
+    speed: float = Field(1.0, ge=0.5, le=2.0, description="1 is as trained, 2 twice as fast")
+    threads: int = Field(2, ge=1, le=64, description="CPU threads")
+
+
+class Config(_Section):
+    """The whole tree."""
+
+    profile: Literal["embedded"] = Field("embedded", description="set of defaults")
+    audio: AudioConfig = AudioConfig()
+    models: ModelsConfig = ModelsConfig()
+    recognition: RecognitionConfig = RecognitionConfig()
+    llm: LLMConfig = LLMConfig()
+    tts: TTSConfig = TTSConfig()
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration and where each value came from (dotted name to "default", a file, a variable, "flag")."""
+
+    config: Config
+    origins: Mapping[str, str]
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """(dotted name, value, origin) of every setting; secrets are masked."""
+        return [(name, str(_get(self.config, name)), self.origins[name]) for name in names()]
+
+
+def names() -> list[str]:
+    """The dotted names of all settings, in the order of the tree."""
+    found = []
+    for name, field in Config.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, _Section):
+            found += [f"{name}.{key}" for key in section.model_fields]
+        else:
+            found.append(name)
+    return found
+
+
+def default_file(environment: Mapping[str, str] = os.environ) -> Path | None:
+    """The configuration file that is read when none is named, or None: there is none."""
+    home = environment.get("XDG_CONFIG_HOME") or str(
+        Path(environment.get("HOME", "~")).expanduser() / ".config"
+    )
+    candidates = (Path("stepaudio.toml"), Path(home) / "stepaudio" / "stepaudio.toml")
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def load(
+    file: Path | None = None,
+    environment: Mapping[str, str] = os.environ,
+    flags: Mapping[str, Any] | Sequence[str] = (),
+) -> Loaded:
+    """Read the configuration.
+
+    Args:
+        file: a TOML file; None reads ``default_file()`` when it is there.
+        environment: variables ``STEPAUDIO_SECTION__KEY``.
+        flags: dotted names and values, or strings "section.key=value"; None values are skipped.
+
+    Raises:
+        ConfigError: a file that cannot be read, a setting that does not exist (the nearest are named),
+            or a value that does not fit.
+    """
+    known = names()
+    values: dict[str, Any] = {}
+    origins = dict.fromkeys(known, "default")
+
+    def put(name: str, value: Any, origin: str) -> None:
+        if name not in origins:
+            raise ConfigError(f"{origin}: {unknown('setting', name, known)}")
+        values[name], origins[name] = value, origin
+
+    path = file or default_file(environment)
+    if path is not None:
+        for name, value in _flatten(_read_toml(path)):
+            put(name, value, str(path))
+    for variable in sorted(environment):
+        if variable.startswith(PREFIX):
+            put(variable[len(PREFIX) :].lower().replace("__", "."), environment[variable], variable)
+    for name, value in _pairs(flags):
+        if value is not None:
+            put(name, value, "flag")
+
+    tree: dict[str, Any] = {}
+    for name, value in values.items():
+        *section, key = name.split(".")
+        (tree.setdefault(section[0], {}) if section else tree)[key] = value
+    try:
+        return Loaded(Config.model_validate(tree), origins)
+    except pydantic.ValidationError as error:
+        problem = error.errors()[0]
+        name = ".".join(str(part) for part in problem["loc"] if isinstance(part, str))
+        origin = next((origins[n] for n in known if name == n or name.startswith(n)), "configuration")
+        shown = "" if "api_key" in name else f" (given: {problem['input']!r})"
+        raise ConfigError(f"{name} from {origin}: {problem['msg']}{shown}") from None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as source:
+            return tomllib.load(source)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+
+
+def _flatten(tree: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    flat: list[tuple[str, Any]] = []
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat += [(f"{key}.{inner}", item) for inner, item in value.items()]
+        else:
+            flat.append((key, value))
+    return flat
+
+
+def _pairs(flags: Mapping[str, Any] | Sequence[str]) -> list[tuple[str, Any]]:
+    if isinstance(flags, Mapping):
+        return list(flags.items())
+    pairs = []
+    for flag in flags:
+        name, found, value = flag.partition("=")
+        if not found:
+            raise ConfigError(f"flag {flag!r}: write it as section.key=value")
+        pairs.append((name.strip(), value.strip()))
+    return pairs
+
+
+def _get(config: Config, name: str) -> Any:
+    value: Any = config
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
