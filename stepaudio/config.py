@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -129,14 +129,14 @@ def default_file(environment: Mapping[str, str] = os.environ) -> Path | None:
 def load(
     file: Path | None = None,
     environment: Mapping[str, str] = os.environ,
-    flags: Mapping[str, Any] | Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
 ) -> Loaded:
     """Read the configuration.
 
     Args:
         file: a TOML file; None reads ``default_file()`` when it is there.
         environment: variables ``STEPAUDIO_SECTION__KEY``.
-        flags: dotted names and values, or strings "section.key=value"; None values are skipped.
+        flags: dotted names and values; None values are skipped.
 
     Raises:
         ConfigError: a file that cannot be read, a setting that does not exist (the nearest are named),
@@ -158,7 +158,7 @@ def load(
     for variable in sorted(environment):
         if variable.startswith(PREFIX):
             put(variable[len(PREFIX) :].lower().replace("__", "."), environment[variable], variable)
-    for name, value in _pairs(flags):
+    for name, value in (flags or {}).items():
         if value is not None:
             put(name, value, "flag")
 
@@ -196,16 +196,16 @@ def _flatten(tree: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return flat
 
 
-def _pairs(flags: Mapping[str, Any] | Sequence[str]) -> list[tuple[str, Any]]:
-    if isinstance(flags, Mapping):
-        return list(flags.items())
-    pairs = []
-    for flag in flags:
-        name, found, value = flag.partition("=")
-        if not found:
-            raise ConfigError(f"flag {flag!r}: write it as section.key=value")
-        pairs.append((name.strip(), value.strip()))
-    return pairs
+def parse_flag(text: str) -> tuple[str, str]:
+    """``"section.key=value"`` as a pair.
+
+    Raises:
+        ConfigError: there is no ``=``.
+    """
+    name, found, value = text.partition("=")
+    if not found:
+        raise ConfigError(f"flag {text!r}: write it as section.key=value")
+    return name.strip(), value.strip()
 
 
 def _get(config: Config, name: str) -> Any:

@@ -37,7 +37,9 @@ def test_flags_over_environment_over_file_over_defaults(tmp_path):
 
 
 def test_flags_as_text():
-    loaded = config.load(environment={}, flags=["tts.speed=0.8", "models.local=/a:/b"])
+    loaded = config.load(
+        environment={}, flags=dict(map(config.parse_flag, ["tts.speed=0.8", "models.local = /a:/b"]))
+    )
     assert loaded.config.tts.speed == 0.8 and loaded.config.models.local == (Path("/a"), Path("/b"))
 
 
@@ -64,7 +66,7 @@ def test_the_file_is_found_here_or_in_the_users_configuration(tmp_path):
 )
 def test_bad_values(flags, says):
     with pytest.raises(ConfigError) as caught:
-        config.load(environment={}, flags=flags)
+        config.load(environment={}, flags=dict(map(config.parse_flag, flags)))
     assert says in str(caught.value)
 
 

@@ -1,0 +1,48 @@
+# One word per chore. `make run` answers a spoken question; `make test` proves the project.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: run setup test check bench lock clean
+.DEFAULT_GOAL := run
+
+run: setup  ## answer the sample question aloud
+	$(BIN)/stepaudio ask stepaudio/samples/question.wav -o answer.wav
+
+setup: .venv/installed  ## environment and models, nothing started
+	$(BIN)/stepaudio models pull
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; this is %d.%d. Try: make PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/python pyproject.toml requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps -e .
+	touch $@
+
+.venv/installed-dev: .venv/installed requirements-dev.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	touch $@
+
+test: setup .venv/installed-dev  ## install what tests need, and pass them
+	$(BIN)/stepaudio models pull qwen2.5-0.5b smollm2-135m
+	$(BIN)/python -m pytest --cov=stepaudio.core --cov-report=term-missing --cov-fail-under=100
+
+check: .venv/installed-dev  ## lint, format, types, licences
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+bench: setup .venv/installed-dev  ## print every figure that the README claims
+	$(BIN)/stepaudio bench turn
+	$(BIN)/stepaudio bench asr
+	$(BIN)/stepaudio bench tts
+	$(BIN)/stepaudio bench llm
+
+lock: .venv/installed-dev  ## write the locked versions anew from pyproject.toml
+	$(BIN)/python -m pip install --disable-pip-version-check uv
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev --extra bench pyproject.toml -o requirements-dev.txt
+
+clean:  ## remove the environment (models stay: `stepaudio models remove`)
+	rm -rf .venv build *.egg-info

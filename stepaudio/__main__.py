@@ -1,0 +1,7 @@
+"""``python -m stepaudio`` is ``stepaudio``."""
+
+import sys
+
+from stepaudio.cli import main
+
+sys.exit(main())

@@ -1,0 +1,544 @@
+"""The command line. Results go to standard output, progress and errors to standard error.
+
+Exit status: 0 done, 1 failed, 2 bad usage, 130 stopped with Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import stepaudio
+from stepaudio import config as configuration
+from stepaudio.core.errors import ConfigError, StepAudioError
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from stepaudio.engine import Engine
+
+BENCHES = ("turn", "asr", "tts", "llm")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit status."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    try:
+        return options.run(options) or 0
+    except ConfigError as error:
+        _complain(error)
+        return 2
+    except StepAudioError as error:
+        _complain(error)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader went away (`| head`): nothing to tell anyone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+# What there is to type
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
+    parser = argparse.ArgumentParser(
+        prog="stepaudio",
+        description="Talk with a model on your own machine: a spoken question gets a spoken answer.",
+        epilog="examples:\n"
+        "  stepaudio ask question.wav                  answer a spoken question aloud\n"
+        '  stepaudio say "It is 5 o\'clock." -o a.wav   speak a text\n'
+        "  stepaudio transcribe talk.mp3 -f srt        subtitles\n"
+        "  stepaudio COMMAND --help                    more of each",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"stepaudio {stepaudio.__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    ask = _command(
+        commands,
+        "ask",
+        _ask,
+        "answer a spoken question aloud",
+        "stepaudio ask question.wav -o answer.wav",
+        "arecord -f S16_LE -r 16000 -d 5 | stepaudio ask - -o answer.wav",
+        "stepaudio ask question.m4a --llm openai:http://127.0.0.1:8000/v1 --json",
+    )
+    ask.add_argument(
+        "file", metavar="FILE", help="the question: wav, flac, mp3, ogg/opus, m4a, webm; - is standard input"
+    )
+    ask.add_argument(
+        "-o",
+        "--output",
+        default="answer.wav",
+        metavar="FILE",
+        help="the spoken answer (default: %(default)s; - is standard output)",
+    )
+    ask.add_argument(
+        "--llm", metavar="MODEL", help="model of the store, .gguf file, or openai:http://host:port/v1"
+    )
+    ask.add_argument("--voice", help="a voice (`stepaudio voices list`)")
+    ask.add_argument("--language", help="language of the question: en, zh, auto")
+    ask.add_argument("--json", action="store_true", help="print one JSON object")
+
+    say = _command(
+        commands,
+        "say",
+        _say,
+        "speak a text",
+        'stepaudio say "The train leaves at 9:45." -o train.wav',
+        "stepaudio say 今天是2024年5月1号。 --voice zf_xiaoxiao",
+        "cat story.txt | stepaudio say - -o - | aplay",
+        'stepaudio say --show spoken "It costs $3.50"',
+    )
+    say.add_argument("text", metavar="TEXT", help="what to say; - reads standard input")
+    say.add_argument(
+        "-o",
+        "--output",
+        default="speech.wav",
+        metavar="FILE",
+        help="wav, flac, ogg or mp3 (default: %(default)s; - is standard output)",
+    )
+    say.add_argument("--voice", help="a voice (`stepaudio voices list`)")
+    say.add_argument("--speed", type=float, help="0.5 to 2.0; 1 is as trained")
+    say.add_argument("--language", help="language of the text: en, zh; default: each part by its script")
+    say.add_argument(
+        "--show",
+        choices=("spoken", "phonemes"),
+        help="print what would be said, a line for each line, and make no sound",
+    )
+
+    transcribe = _command(
+        commands,
+        "transcribe",
+        _transcribe,
+        "speech to text",
+        "stepaudio transcribe talk.mp3",
+        "stepaudio transcribe lecture.m4a -f srt -o lecture.srt",
+        "cat note.webm | stepaudio transcribe - --language zh -f json --words",
+    )
+    transcribe.add_argument(
+        "file", metavar="FILE", help="wav, flac, mp3, ogg/opus, m4a, webm; - is standard input"
+    )
+    transcribe.add_argument(
+        "-f", "--format", choices=("text", "json", "srt", "vtt"), default="text", help="default: %(default)s"
+    )
+    transcribe.add_argument("-o", "--output", default="-", metavar="FILE", help="default: standard output")
+    transcribe.add_argument("--language", help="en or zh; default: detect it")
+    transcribe.add_argument("--fast", action="store_true", help="about twice as fast, a little less exact")
+    transcribe.add_argument("--words", action="store_true", help="times of words as well (json)")
+    transcribe.add_argument(
+        "--json", dest="format", action="store_const", const="json", help="the same as -f json"
+    )
+
+    voices = _group(commands, "voices", "the voices there are")
+    listing = _command(voices, "list", _voices_list, "list the voices", "stepaudio voices list --language zh")
+    listing.add_argument("--language", help="only voices that speak it natively: en, zh, ja, …")
+    listing.add_argument("--json", action="store_true", help="print JSON")
+
+    models = _group(commands, "models", "the models on this machine")
+    listing = _command(models, "list", _models_list, "list the models", "stepaudio models list")
+    listing.add_argument("--json", action="store_true", help="print JSON")
+    for name, run, help in (
+        ("pull", _models_pull, "fetch models; without a name: all that the configuration needs"),
+        ("verify", _models_verify, "compare files with their sha256; without a name: all that are here"),
+        ("path", _models_path, "print the folder of a model"),
+        ("remove", _models_remove, "delete models from the store"),
+    ):
+        command = _command(models, name, run, help, f"stepaudio models {name} whisper-base")
+        many = "*" if name in ("pull", "verify") else "+" if name == "remove" else None
+        command.add_argument("model", metavar="MODEL", nargs=many, help="model id (`stepaudio models list`)")
+
+    bench = _group(commands, "bench", "measure this machine, beside the stock programs")
+    for name, help in (
+        ("turn", "from the end of a spoken question to the first audio of the answer"),
+        ("asr", "recognition: speed and errors beside stock faster-whisper"),
+        ("tts", "voices: speed beside the stock model, and own voice heard by own ears"),
+        ("llm", "language model: right answers, tokens a second, first token"),
+    ):
+        command = _command(bench, name, _bench, help, f"stepaudio bench {name} --json > {name}.json")
+        command.set_defaults(bench=name)
+        command.add_argument(
+            "--data", type=Path, metavar="DIR", help="folder of test data (default: ../shared/data)"
+        )
+        command.add_argument("--limit", type=int, metavar="N", help="at most N samples of each kind")
+        command.add_argument("--json", action="store_true", help="print JSON")
+
+    doctor = _command(
+        commands, "doctor", _doctor, "show the configuration and what is missing", "stepaudio doctor"
+    )
+    doctor.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], int | None], help: str, *examples: str
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        name,
+        help=help,
+        description=help[0].upper() + help[1:] + ".",
+        epilog="examples:\n" + "\n".join(f"  {example}" for example in examples),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument(
+        "--config", type=Path, metavar="FILE", help="configuration file (default: ./stepaudio.toml)"
+    )
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="one setting (`stepaudio doctor` lists them)",
+    )
+    command.set_defaults(run=run)
+    return command
+
+
+def _group(commands: Any, name: str, help: str) -> Any:
+    group = commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
+    return group.add_subparsers(metavar="COMMAND", required=True)
+
+
+# What the commands do
+
+
+def _ask(options: argparse.Namespace) -> int:
+    from stepaudio.files import check_writable, write_audio
+    from stepaudio.llm.base import TextDelta
+    from stepaudio.recognition.base import Transcript
+
+    engine = _engine(
+        options,
+        {"llm.model": options.llm, "tts.voice": options.voice, "recognition.language": options.language},
+    )
+    check_writable(options.output)
+    quiet = options.json or options.output == "-"
+    out = sys.stderr if quiet else sys.stdout
+
+    def show(event: object) -> None:  # as it comes: the answer is read while it is written
+        if isinstance(event, Transcript):
+            print(f"You said ({event.language}): {event.text}\nAnswer: ", end="", file=out, flush=True)
+        elif isinstance(event, TextDelta):
+            print(event.text, end="", file=out, flush=True)
+
+    with engine:
+        with _status("loading the models"):
+            engine.warm()
+        answer = engine.ask(_source(options.file), on_event=show)
+    print(file=out)
+    if answer.audio is not None:
+        write_audio(options.output, [answer.audio])
+    if options.json:
+        print(
+            json.dumps(
+                {
+                    "transcript": answer.transcript.text,
+                    "language": answer.transcript.language,
+                    "answer": answer.text,
+                    "audio": options.output if answer.audio is not None else None,
+                    "timings_ms": dict(answer.timings_ms),
+                },
+                ensure_ascii=False,
+            )
+        )
+    elif not quiet:
+        _print(_stage_table(answer.timings_ms))
+        if answer.audio is not None:
+            print(f"{options.output}: {answer.audio.seconds:.1f} s of speech")
+    if answer.error is not None:
+        raise answer.error
+    return 0
+
+
+def _say(options: argparse.Namespace) -> int | None:
+    from stepaudio.files import check_writable, write_audio
+
+    text = sys.stdin.buffer.read().decode("utf-8", "replace") if options.text == "-" else options.text
+    engine = _engine(options, {"tts.voice": options.voice, "tts.speed": options.speed})
+    if options.show:
+        for line in text.splitlines() or [""]:
+            print(engine.show(line, options.show, language=options.language))
+        return None
+    check_writable(options.output)
+    with engine, _progress("speaking", unit="s of speech") as report:
+
+        def chunks() -> Iterator[Any]:
+            for speech in engine.say(text, language=options.language):
+                report((speech.audio.start + len(speech.audio.samples)) / speech.audio.rate, None)
+                yield speech.audio
+
+        seconds = write_audio(options.output, chunks())
+    if options.output != "-":
+        print(f"{options.output}: {seconds:.1f} s of speech")
+    return None
+
+
+def _transcribe(options: argparse.Namespace) -> None:
+    from stepaudio.files import check_writable, write_text
+    from stepaudio.recognition import formats
+
+    check_writable(options.output)
+    with _engine(options) as engine, _progress("listening", unit="s") as report:
+        transcript = engine.transcribe(
+            _source(options.file),
+            language=None if options.language == "auto" else options.language,
+            mode="fast" if options.fast else "accurate",
+            words=options.words,
+            on_progress=report,
+        )
+    if not transcript.text:
+        print("no speech was heard", file=sys.stderr)
+    write_text(options.output, formats.write(transcript, options.format))
+
+
+def _voices_list(options: argparse.Namespace) -> None:
+    engine = _engine(options)
+    rows = [
+        {"id": v.id, "language": v.language, "gender": v.gender, "engine": v.engine, "licence": v.licence}
+        for v in engine.voices()
+        if not options.language or v.language.lower().startswith(_native(options.language))
+    ]
+    if not rows:
+        raise ConfigError(f"no voice speaks {options.language!r} natively; see: stepaudio voices list")
+    _print_rows(rows, options.json)
+
+
+def _native(language: str) -> str:
+    return "cmn" if language.lower().startswith("zh") else language.lower()
+
+
+def _models_list(options: argparse.Namespace) -> None:
+    from stepaudio.engine import default_models, open_store
+
+    config = _load(options).config
+    store = open_store(config)
+    needed = default_models(config, store)
+    rows = [
+        {
+            "id": id,
+            "here": "yes" if store.status(id).present else "needed" if id in needed else "no",
+            "size": _size(spec.size),
+            "licence": spec.licence,
+            "purpose": spec.purpose,
+        }
+        for id, spec in store.specs.items()
+    ]
+    _print_rows(rows, options.json)
+
+
+def _models_pull(options: argparse.Namespace) -> None:
+    from stepaudio.engine import default_models, open_store
+
+    config = _load(options).config
+    store = open_store(config)
+    with _pull_bars() as report:
+        store.pull(options.model or default_models(config, store), progress=report)
+
+
+def _models_verify(options: argparse.Namespace) -> int:
+    from stepaudio.engine import open_store
+
+    store = open_store(_load(options).config)
+    bad = 0
+    for id in options.model or [id for id in store.specs if store.status(id).present]:
+        problems = store.verify(id)
+        bad += bool(problems)
+        print(f"{id}: {'; '.join(problems) if problems else 'good'}")
+    if bad:
+        print("get good copies with: stepaudio models pull", file=sys.stderr)
+    return 1 if bad else 0
+
+
+def _models_path(options: argparse.Namespace) -> None:
+    from stepaudio.engine import open_store
+
+    print(open_store(_load(options).config).path(options.model))
+
+
+def _models_remove(options: argparse.Namespace) -> None:
+    from stepaudio.engine import open_store
+
+    store = open_store(_load(options).config)
+    for id in options.model:
+        store.remove(id)
+        print(f"{id}: removed")
+
+
+def _bench(options: argparse.Namespace) -> None:
+    import importlib
+
+    module = importlib.import_module(f"stepaudio.bench.{options.bench}")
+    loaded = _load(options)
+    with _progress(f"bench {options.bench}", unit="") as report:
+        result = module.run(loaded.config, _data(options.data), limit=options.limit, on_progress=report)
+    if options.json:
+        print(json.dumps(result, ensure_ascii=False, indent=2))
+    else:
+        _print(module.render(result))
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from stepaudio.engine import diagnose
+
+    loaded = _load(options)
+    findings = diagnose(loaded.config)
+    missing = [finding for finding in findings if not finding["good"]]
+    if options.json:
+        settings = {name: {"value": value, "from": origin} for name, value, origin in loaded.rows()}
+        print(json.dumps({"settings": settings, "findings": findings}, ensure_ascii=False, indent=2))
+    else:
+        _print_rows([{"setting": n, "value": v, "from": o} for n, v, o in loaded.rows()])
+        for finding in findings:
+            print(f"{'ok  ' if finding['good'] else 'MISS'} {finding['what']}: {finding['says']}")
+    return 1 if missing else 0
+
+
+# Helpers of the rim
+
+
+def _load(options: argparse.Namespace, flags: dict[str, Any] | None = None) -> configuration.Loaded:
+    given: dict[str, Any] = dict(map(configuration.parse_flag, options.set))
+    given |= {name: value for name, value in (flags or {}).items() if value is not None}
+    return configuration.load(options.config, os.environ, given)
+
+
+def _engine(options: argparse.Namespace, flags: dict[str, Any] | None = None) -> Engine:
+    from stepaudio.engine import Engine
+
+    return Engine(_load(options, flags).config)
+
+
+def _source(name: str) -> Any:
+    return sys.stdin.buffer if name == "-" else Path(name)
+
+
+def _data(folder: Path | None) -> Path:
+    folder = folder or Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not (folder / "MANIFEST.jsonl").is_file():
+        raise ConfigError(f"no test data in {folder}: name a folder that holds a MANIFEST.jsonl with --data")
+    return folder
+
+
+def _complain(error: Exception) -> None:
+    print(f"stepaudio: {error}", file=sys.stderr)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def _console(stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    # A pipe has no width: keep rows whole there rather than folding them at 80.
+    width = None if (sys.stderr if stderr else sys.stdout).isatty() else 200
+    return Console(stderr=stderr, width=width, highlight=False, soft_wrap=False)
+
+
+def _print(what: RenderableType) -> None:
+    _console().print(what)
+
+
+def _print_rows(rows: Sequence[dict[str, str]], as_json: bool = False) -> None:
+    if as_json:
+        print(json.dumps(rows, ensure_ascii=False, indent=2))
+        return
+    from rich import box
+    from rich.table import Table
+
+    table = Table(*(rows[0] if rows else ()), box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        table.add_row(*map(str, row.values()))
+    _print(table)
+
+
+def _stage_table(timings_ms: Any) -> RenderableType:
+    from rich import box
+    from rich.table import Table
+
+    from stepaudio.timeline import STAGES
+
+    words = {
+        "recognition": "understood what was said",
+        "first_token": "first word of the answer",
+        "first_clause": "first clause written",
+        "voice": "first clause turned into sound",
+    }
+    total = timings_ms.get("first_audio")
+    table = Table("stage", "ms", "share", box=box.SIMPLE_HEAD, pad_edge=False)
+    for stage, _, _ in STAGES:
+        if stage in timings_ms:
+            share = f"{timings_ms[stage] / total:.0%}" if total else ""
+            table.add_row(words[stage], f"{timings_ms[stage]:.0f}", share)
+    if total:
+        table.add_row("first audio, from the end of the question", f"{total:.0f}", "100%")
+    table.add_row("whole answer spoken to file", f"{timings_ms['spoken']:.0f}", "")
+    return table
+
+
+@contextlib.contextmanager
+def _status(text: str) -> Iterator[None]:
+    console = _console(stderr=True)
+    with console.status(text) if console.is_terminal else contextlib.nullcontext():
+        yield
+
+
+@contextlib.contextmanager
+def _progress(text: str, unit: str) -> Iterator[Callable[[float, float | None], None]]:
+    """A bar on a terminal's standard error, which is gone at the end: report(done, total or None)."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = _console(stderr=True)
+    columns = (TextColumn(text), BarColumn(), TextColumn("{task.fields[done]}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        task = bars.add_task(text, total=None, done="")
+
+        def report(done: float, total: float | None) -> None:
+            shown = f"{done:.0f} {unit}" if total is None else f"{done:.0f} of {total:.0f} {unit}"
+            bars.update(task, completed=done, total=total, done=shown)
+
+        yield report
+
+
+@contextlib.contextmanager
+def _pull_bars() -> Iterator[Callable[[Any], None]]:
+    """A bar for each model that is being fetched; plain lines where standard error is no terminal."""
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    console = _console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[state]}"),
+    )
+    tasks: dict[str, Any] = {}
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+
+        def report(event: Any) -> None:
+            if event.model not in tasks:
+                tasks[event.model] = bars.add_task(event.model, total=event.total, state="")
+                if not console.is_terminal:
+                    print(f"{event.model}: {event.state}, {_size(event.total)}", file=sys.stderr, flush=True)
+            bars.update(tasks[event.model], completed=event.done, total=event.total, state=event.state)
+
+        yield report

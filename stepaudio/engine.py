@@ -1,0 +1,430 @@
+"""The engine: builds ears, mind and voice from the configuration, warms them, closes them.
+
+Every part is loaded when it is first used, so that `say` does not wait for a language model; `warm`
+loads them all at once. Passed by argument, never global.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+
+from stepaudio import config as configuration
+from stepaudio.config import Config
+from stepaudio.core.audio import AudioChunk, join
+from stepaudio.core.clauses import ClauseSplitter, Mark
+from stepaudio.core.conversation import Message
+from stepaudio.core.errors import AudioError, BackendError, ConfigError, StepAudioError, TextError, unknown
+from stepaudio.core.style import SpeechStyle
+from stepaudio.files import read_audio, write_audio
+from stepaudio.llm.base import LLM, Sampling, TextDelta
+from stepaudio.llm.prompt import SYSTEM_PROMPT
+from stepaudio.models import ModelStore
+from stepaudio.recognition.base import RATE, Mode, Recognizer, Segment, Transcript
+from stepaudio.respond import AudioDelta, ClauseStarted, Done, ResponseEvent, Spoken, respond
+from stepaudio.timeline import Timeline
+from stepaudio.tts.base import Speech, Voice
+
+if TYPE_CHECKING:
+    from stepaudio.recognition.endpointing import SmartTurn
+    from stepaudio.recognition.vad import SileroVAD
+    from stepaudio.tts.voices import Speaker
+
+Audio = AudioChunk | Path | str | bytes | BinaryIO
+"""Audio as callers have it: samples, a path ("-" is standard input), or an open file."""
+
+LARGE, SMALL = "qwen2.5-1.5b", "qwen2.5-0.5b"
+LARGE_MEMORY = 2_500_000_000
+"""Bytes of free memory from which the larger language model is chosen (what `ask` with it may take)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    """A spoken answer.
+
+    Attributes:
+        transcript: what was asked.
+        text: what the language model wrote.
+        audio: what was spoken, None when nothing was.
+        marks: the words spoken, in ms from the start of ``audio``.
+        timings_ms: stages and totals, from the end of the question (``timeline``).
+        status: see ``respond.Done``.
+        error: why it failed.
+    """
+
+    transcript: Transcript
+    text: str
+    audio: AudioChunk | None
+    marks: tuple[Mark, ...]
+    timings_ms: Mapping[str, float]
+    status: Literal["completed", "incomplete", "failed"]
+    error: StepAudioError | None = None
+
+    def save(self, path: Path | str) -> None:
+        """Write the audio to a file, whole or not at all.
+
+        Raises:
+            AudioError: nothing was spoken, or the file cannot be written.
+        """
+        if self.audio is None:
+            raise AudioError("nothing was spoken, so there is nothing to save")
+        write_audio(path, [self.audio])
+
+
+class Engine:
+    """Ears, mind and voice, each loaded when first used. Close it, or use it in a ``with``.
+
+    Args:
+        config: what to build.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.store = open_store(config)
+        self._runner: asyncio.Runner | None = None
+
+    # What people call
+
+    def ask(
+        self,
+        question: Audio,
+        *,
+        history: Sequence[Message] = (),
+        on_event: Callable[[Transcript | ResponseEvent], None] = lambda event: None,
+    ) -> Answer:
+        """Answer a question asked aloud.
+
+        Args:
+            question: audio.
+            history: earlier messages, oldest first (without the system prompt).
+            on_event: called with the transcript, then with every event of the answer, as they come.
+
+        Raises:
+            AudioError: the audio cannot be read, or nobody speaks in it.
+            ModelMissing: the message is the command that gets the model.
+
+        A language model that fails mid-answer does not raise: what was spoken is in the answer, whose
+        ``status`` is "failed" and whose ``error`` says why.
+        """
+        return self._run(self._ask(question, history, on_event))
+
+    def say(
+        self, text: str, *, voice: str | None = None, speed: float | None = None, language: str | None = None
+    ) -> Iterator[Speech]:
+        """Speak a text, piece by piece as it is made; ``core.audio.join`` makes one of the pieces.
+
+        Args:
+            text: as written; Markdown, numbers, signs and emoji are made speakable.
+            voice: a voice id, None: the configured one.
+            speed: 0.5..2, None: the configured one.
+            language: "en" or "zh"; None: each piece by its script.
+
+        Returns:
+            Pieces whose ``audio.start`` and marks count from the start of the text.
+
+        Raises:
+            TextError: there is nothing in the text that can be spoken.
+            ConfigError: an unknown voice or language (the message names the nearest).
+        """
+        style = SpeechStyle(speed=self.config.tts.speed if speed is None else speed)
+        chosen = None if voice is None else self.speaker.find(voice)
+        if language is not None:
+            self._check_language(language)
+        return self._say(text, chosen, style, language)
+
+    def transcribe(
+        self,
+        audio: Audio,
+        *,
+        language: str | None = None,
+        mode: Mode = "accurate",
+        words: bool = False,
+        on_progress: Callable[[float, float], None] | None = None,
+    ) -> Transcript:
+        """Speech to text.
+
+        Args:
+            language: "en" or "zh"; None: the configured one, which detects it by default.
+            mode: "accurate", or "fast" for about twice the speed.
+            words: also give the times of words.
+            on_progress: called with the seconds done and the seconds there are.
+
+        Raises:
+            AudioError: the audio cannot be read. Silence is no error: its transcript is empty.
+            ConfigError: a language that is not offered.
+        """
+        if language is None and self.config.recognition.language != "auto":
+            language = self.config.recognition.language
+        return self.recognizer.transcribe(
+            self._read(audio), language=language, mode=mode, words=words, on_progress=on_progress
+        )
+
+    def warm(self, *, parts: Sequence[str] = ("recognizer", "llm", "speaker")) -> None:
+        """Load the parts now, side by side, and the system prompt into the model's cache."""
+        with ThreadPoolExecutor(len(parts)) as pool:
+            for loaded in [pool.submit(getattr, self, part) for part in parts]:
+                loaded.result()
+        if "llm" in parts:
+            self._run(self.llm.warm([self.system]))
+        if "speaker" in parts:
+            self.speaker.warm()
+
+    def close(self) -> None:
+        """Free the models."""
+        if "llm" in self.__dict__:
+            self.llm.close()
+        if self._runner is not None:
+            self._runner.close()
+            self._runner = None
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    # The parts
+
+    @cached_property
+    def vad(self) -> SileroVAD:
+        """Voice activity."""
+        from stepaudio.recognition.vad import SileroVAD
+
+        return SileroVAD(self.store.path("silero-vad") / "silero_vad.onnx")
+
+    @cached_property
+    def endpointing(self) -> SmartTurn:
+        """End of turn."""
+        from stepaudio.recognition.endpointing import SmartTurn
+
+        return SmartTurn(self.store.path("smart-turn-v3.2") / "smart-turn-v3.2-cpu.onnx")
+
+    @cached_property
+    def recognizer(self) -> Recognizer:
+        """Speech to text."""
+        from stepaudio.recognition.whisper import WhisperRecognizer
+
+        settings = self.config.recognition
+        return WhisperRecognizer(self.store.path(settings.model), vad=self.vad, threads=settings.threads)
+
+    @cached_property
+    def llm(self) -> LLM:
+        """The language model."""
+        settings = self.config.llm
+        if settings.model.startswith("openai:"):
+            from stepaudio.llm.openai_chat import OpenAIChat
+
+            key = settings.api_key.get_secret_value() if settings.api_key else None
+            return OpenAIChat(
+                settings.model.removeprefix("openai:"),
+                settings.name,
+                api_key=key,
+                timeout_s=settings.timeout_s,
+                context_tokens=settings.context_tokens,
+            )
+        from stepaudio.llm.llama_cpp import LlamaCpp
+
+        return LlamaCpp(
+            llm_path(self.config, self.store),
+            context_tokens=settings.context_tokens,
+            threads=settings.threads,
+        )
+
+    @cached_property
+    def speaker(self) -> Speaker:
+        """The voices, and who speaks when."""
+        from stepaudio.tts.text import Pronouncer
+        from stepaudio.tts.voices import Speaker
+
+        return Speaker(self.store, self.config.tts, Pronouncer())
+
+    @property
+    def system(self) -> Message:
+        """The system prompt."""
+        return Message("system", self.config.llm.system or SYSTEM_PROMPT)
+
+    # How it is done
+
+    async def _ask(
+        self,
+        question: Audio,
+        history: Sequence[Message],
+        on_event: Callable[[Transcript | ResponseEvent], None],
+    ) -> Answer:
+        audio = self._read(question)
+        timeline = Timeline()
+        timeline.stamp("speech_end")
+        transcript = await asyncio.to_thread(self.transcribe, audio, mode="fast")
+        timeline.stamp("transcript")
+        if not transcript.text:
+            raise AudioError("no speech was heard; is the recording silent, or not a voice?")
+        on_event(transcript)
+
+        text: list[str] = []
+        pieces: list[AudioChunk] = []
+        marks: list[Mark] = []
+        done = Done("completed")
+
+        async def emit(event: ResponseEvent) -> None:
+            nonlocal done
+            match event:
+                case TextDelta():
+                    timeline.stamp("first_token")
+                    text.append(event.text)
+                case ClauseStarted():
+                    timeline.stamp("first_clause")
+                case AudioDelta():
+                    timeline.stamp("first_audio")
+                    pieces.append(event.audio)
+                case Spoken():
+                    marks.extend(event.marks)
+                case Done():
+                    done = event
+            on_event(event)
+
+        settings = self.config.llm
+        sampling = Sampling(max_tokens=settings.max_tokens, temperature=settings.temperature)
+        messages = [self.system, *history, Message("user", transcript.text)]
+        await respond(self.llm, self._speak_aloud, messages, emit, sampling=sampling)
+        timeline.stamp("spoken")
+        written = "".join(text).strip()
+        error = done.error
+        if error is None and not pieces:
+            error = BackendError("the language model gave nothing to say; ask again, or try another model")
+        return Answer(
+            transcript,
+            written,
+            join(pieces) if pieces else None,
+            tuple(marks),
+            timeline.numbers_ms(),
+            "failed" if error else done.status,
+            error,
+        )
+
+    def _speak_aloud(self, clause: Clause, ahead_s: float) -> Iterator[Speech]:
+        style = clause.style.over(SpeechStyle(speed=self.config.tts.speed))
+        return self.speaker.speak(replace(clause, style=style), ahead_s=ahead_s)
+
+    def _say(self, text: str, voice: Voice | None, style: SpeechStyle) -> Iterator[Speech]:
+        start = 0  # samples
+        splitter = ClauseSplitter(eager=False, style=style)
+        for clause in splitter.push(text) + splitter.flush():
+            end = start
+            for piece in self.speaker.speak(clause, voice=voice):
+                audio, moved_ms = piece.audio, round(1000 * start / piece.audio.rate)
+                end = start + audio.start + len(audio.samples)
+                marks = tuple(Mark(m.text, m.start_ms + moved_ms, m.end_ms + moved_ms) for m in piece.marks)
+                yield Speech(replace(audio, start=start + audio.start), marks)
+            start = end
+        if not start:
+            raise TextError("there is nothing in the text that can be spoken")
+
+    def _read(self, audio: Audio) -> AudioChunk:
+        if isinstance(audio, AudioChunk):
+            return resample(audio, RATE)
+        return read_audio(audio, RATE, limit_s=self.config.audio.limit_s)
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        # One loop for the life of the engine: a server's connections are bound to it. In a thread of
+        # its own where a loop already runs (a notebook).
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return self._runner.run(work)
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(self._runner.run, work).result()
+
+
+def load(file: Path | str | None = None, **settings: Any) -> Engine:
+    """An engine from the user's configuration.
+
+    Args:
+        file: a configuration file; None: the usual places.
+        settings: settings by dotted name with ``__`` for the dot: ``load(llm__model="qwen2.5-0.5b")``.
+
+    Raises:
+        ConfigError: a setting that does not exist, or a value that does not fit.
+
+    >>> assistant = stepaudio.load(tts__speed=1.2)
+    """
+    flags = {name.replace("__", "."): value for name, value in settings.items()}
+    return Engine(configuration.load(Path(file) if file else None, os.environ, flags).config)
+
+
+def open_store(config: Config) -> ModelStore:
+    """The model store that the configuration names."""
+    settings = config.models
+    return ModelStore(settings.root, settings.local, offline=settings.offline)
+
+
+def default_models(config: Config, store: ModelStore) -> list[str]:
+    """The models that this configuration needs, in the order in which they are worth having."""
+    needed = [
+        "silero-vad",
+        "smart-turn-v3.2",
+        config.recognition.model,
+        "hibari",
+        "kokoro-voices",
+        "kokoro-82m",
+    ]
+    model, _ = choose_llm(config, store)
+    return [*needed, model] if model in store.specs else needed
+
+
+def choose_llm(config: Config, store: ModelStore) -> tuple[str, str]:
+    """Which language model is used, and why (a model id, a path, or an address)."""
+    wanted = config.llm.model
+    if wanted != "auto":
+        return wanted, "configured"
+    memory = available_memory()
+    if memory is not None and memory < LARGE_MEMORY:
+        return SMALL, f"{memory / 1e9:.1f} GB of memory are free; {LARGE} wants {LARGE_MEMORY / 1e9:.1f} GB"
+    if not store.status(LARGE).present:
+        need = 2 * store.specs[LARGE].size
+        free = shutil.disk_usage(_existing(store.root)).free
+        if free < need:
+            return (
+                SMALL,
+                f"{free / 1e9:.1f} GB of disk are free; {LARGE} wants {need / 1e9:.1f} GB to be fetched",
+            )
+    return LARGE, "memory and disk suffice"
+
+
+def llm_path(config: Config, store: ModelStore) -> Path:
+    """The GGUF file of the configured language model.
+
+    Raises:
+        ModelMissing: it is not on this machine; the message is the command that gets it.
+        ConfigError: neither a model of the store nor a file.
+    """
+    model, _ = choose_llm(config, store)
+    if model in store.specs:
+        return next(store.path(model).glob("*.gguf"))
+    path = Path(model).expanduser()
+    if path.suffix == ".gguf" and path.is_file():
+        return path
+    if path.suffix == ".gguf":
+        raise ConfigError(f"llm.model: no file {path}")
+    raise unknown("language model", model, [id for id, spec in store.specs.items() if spec.purpose == "llm"])
+
+
+def available_memory() -> int | None:
+    """Bytes of memory that can be taken without swapping; None where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _existing(path: Path) -> Path:
+    return next(folder for folder in (path, *path.parents) if folder.exists())
