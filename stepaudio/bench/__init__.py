@@ -1,0 +1,1 @@
+"""Benchmarks: what the service reaches, measured on recorded speech."""

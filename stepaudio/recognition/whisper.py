@@ -1,0 +1,385 @@
+"""Whisper through CTranslate2, with an encoder that works only on the audio there is.
+
+Whisper was trained on windows of 30 s, and its reference code fills every clip up to that. The encoder takes
+less: a clip of 3 s costs a quarter in a context of 5 s. What is lost that way are a few clips on which the
+decoder loops or writes on behind the end. Timestamp tokens keep it to the clip; what still goes wrong shows
+(``_Attempt.is_bad``), and is heard again in a longer context, at last in the 30 s of the training.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from pathlib import Path
+
+import ctranslate2
+import numpy as np
+import opencc
+
+from stepaudio.core.audio import AudioChunk
+from stepaudio.core.errors import ModelMissing, unknown
+from stepaudio.recognition.base import RATE, Mode, Segment, Transcript, VoiceActivity, Word
+from stepaudio.recognition.features import HOP, log_mel
+from stepaudio.recognition.vad import Span, probabilities, speech_spans
+
+log = logging.getLogger(__name__)
+
+_MOST_FRAMES = 3000  # feature frames that the encoder takes at most: 30 s
+
+# (seconds of silence behind the audio, least seconds in all), tried in this order until a result is good.
+_CONTEXTS = ((2.0, 5.0), (3.0, 10.0), (30.0, 30.0))
+
+_LONGEST = 28 * RATE  # samples of a window: 2 s of silence still fit behind it
+_EARLIEST_CUT = 20 * RATE  # a stretch of speech without a pause is cut after this, where it is most quiet
+_LONGEST_GAP = 2 * RATE  # encoding a shorter pause is cheaper than the silence behind one more window
+
+_MOST_COMPRESSED = 2.2  # zlib ratio of the text; loops compress better than speech
+_LEAST_SCORE = -1.0  # mean log-probability of the tokens
+_DOUBTFUL_SCORE = -0.7  # 15 stretches of noise and music scored -1.88 to -0.81, speech mostly over -0.65
+_DOUBTFUL_NO_SPEECH = 0.3  # and these had 0.29 to 0.95
+_NO_SPEECH = 0.6  # Whisper's own threshold, for those who have no voice activity model
+_OVERRUN = 1.0  # seconds; a phrase said to end later than this behind the audio is in doubt
+_SILENT = 1e-4  # peak of a recording that holds nothing but rounding
+_POSITION = 0.02  # seconds: one position of the encoder's output, two feature frames
+
+
+Token = tuple[int, str]
+"""A token's id and its written form: "<|0.40|>" is a timestamp, other text is GPT-2's byte alphabet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """What stands between two timestamps, in seconds from the start of the window."""
+
+    tokens: tuple[Token, ...]
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """What the decoder made of a window in one context.
+
+    Attributes:
+        language: code.
+        phrases: what it wrote.
+        score: mean log-probability of the tokens.
+        no_speech: probability that the window holds no speech.
+        is_bad: it shows signs of looping or of being made up.
+        encoding: the encoder's output, to align words on.
+    """
+
+    language: str
+    phrases: list[Phrase]
+    score: float
+    no_speech: float
+    is_bad: bool
+    encoding: ctranslate2.StorageView
+
+    @property
+    def is_doubtful(self) -> bool:
+        """It may be noise that was taken for speech: worth the 4 ms a second that voice activity costs."""
+        return self.no_speech > _DOUBTFUL_NO_SPEECH or self.score < _DOUBTFUL_SCORE
+
+
+class WhisperRecognizer:
+    """Whisper (multilingual) in int8, for English and Chinese. Stateless; may be shared.
+
+    Args:
+        model_dir: a CTranslate2 model: model.bin, config.json, vocabulary.txt.
+        threads: of one recognition.
+        vad: finds the speech in long recordings, and keeps silence and noise from being "heard" as words.
+
+    Raises:
+        ModelMissing: the folder does not hold the model.
+    """
+
+    languages: tuple[str, ...] = ("en", "zh")
+
+    def __init__(self, model_dir: Path | str, threads: int = 2, vad: VoiceActivity | None = None) -> None:
+        folder = Path(model_dir)
+        for name in ("model.bin", "config.json", "vocabulary.txt"):
+            if not (folder / name).is_file():
+                raise ModelMissing(
+                    f"{folder} holds no {name}; get it with: stepaudio models pull whisper-base"
+                )
+        self._model = ctranslate2.models.Whisper(str(folder), compute_type="int8", intra_threads=threads)
+        vocabulary = (folder / "vocabulary.txt").read_text("utf-8").split("\n")
+        self._ids = {token: i for i, token in enumerate(vocabulary) if token.startswith("<|")}
+        self._simplified = opencc.OpenCC("t2s").convert
+        self._vad = vad
+
+    def transcribe(
+        self,
+        audio: AudioChunk,
+        *,
+        language: str | None = None,
+        mode: Mode = "fast",
+        words: bool = False,
+        on_progress: Callable[[float, float], None] | None = None,
+    ) -> Transcript:
+        """Recognise ``audio`` (16 kHz, any length).
+
+        Args:
+            audio: mono, 16 kHz. Longer than 30 s, it is cut at pauses.
+            language: "en" or "zh"; None detects it from the first speech.
+            mode: "fast" for talk (beam 1), "accurate" for files (beam 5).
+            words: also give the times of words.
+            on_progress: called after every window with the seconds done and the seconds in all.
+
+        Raises:
+            ConfigError: a language that is not offered.
+            ValueError: the audio is not at 16 kHz.
+        """
+        if audio.rate != RATE:
+            raise ValueError(f"Whisper hears {RATE} Hz, not {audio.rate}")
+        if language is not None and language not in self.languages:
+            raise unknown("language", language, self.languages)
+        segments: list[Segment] = []
+        for window in self._windows(audio):
+            samples = audio.samples[window.start : window.end]
+            attempt = self._hear(samples, language, mode)
+            if attempt:
+                language = attempt.language
+                segments += self._segments(attempt, window, words)
+            if on_progress:
+                on_progress(window.end / RATE, audio.seconds)
+        text = _joined(segment.text for segment in segments)
+        return Transcript(text, language or self.languages[0], tuple(segments))
+
+    def _windows(self, audio: AudioChunk) -> list[Span]:
+        """The stretches of ``audio`` to recognise, none longer than ``_LONGEST``."""
+        if not len(audio.samples) or np.abs(audio.samples).max() < _SILENT:
+            return []
+        spans = [Span(0, len(audio.samples))]
+        if self._vad and len(audio.samples) > _LONGEST:
+            spans = speech_spans(probabilities(self._vad, audio))
+        return cut_at_pauses(audio.samples, spans)
+
+    def _hear(self, samples: np.ndarray, language: str | None, mode: Mode) -> _Attempt | None:
+        """The first good attempt of the chain of contexts, or else the most probable one.
+
+        None where there is no speech: Whisper writes words for noise, too, but without confidence.
+        """
+        seconds = len(samples) / RATE
+        attempts: list[_Attempt] = []
+        is_speech: bool | None = None  # not asked yet
+        for frames in dict.fromkeys(_frames(seconds, *context) for context in _CONTEXTS):
+            if attempts:
+                log.debug("%.1f s of audio: heard again in a context of %.1f s", seconds, frames * HOP / RATE)
+            features = log_mel(samples, frames)[None]
+            encoding = self._model.encode(ctranslate2.StorageView.from_array(features))
+            attempt = self._decode(encoding, language or self._language(encoding), seconds, frames, mode)
+            if is_speech is None and (attempt.is_bad or attempt.is_doubtful):
+                is_speech = self._is_speech(samples, attempt)
+            if is_speech is False:
+                return None
+            if not attempt.is_bad:
+                return attempt
+            attempts.append(attempt)
+        return max(attempts, key=lambda attempt: attempt.score)
+
+    def _is_speech(self, samples: np.ndarray, attempt: _Attempt) -> bool:
+        if self._vad:
+            return bool(speech_spans(probabilities(self._vad, AudioChunk(samples, RATE))))
+        return attempt.no_speech < _NO_SPEECH or not attempt.is_bad
+
+    def _language(self, encoding: ctranslate2.StorageView) -> str:
+        """The most probable of the languages offered."""
+        ranked = (token[2:-2] for token, _ in self._model.detect_language(encoding)[0])
+        return next(code for code in ranked if code in self.languages)
+
+    def _decode(
+        self, encoding: ctranslate2.StorageView, language: str, seconds: float, frames: int, mode: Mode
+    ) -> _Attempt:
+        # Fast speech is 7 tokens a second. The last attempt has room for faster, so that nobody is cut short.
+        cap = math.ceil(8 + (7 if frames < _MOST_FRAMES else 14) * seconds)
+        result = self._model.generate(
+            encoding,
+            [self._prompt(language)],
+            beam_size=5 if mode == "accurate" else 1,
+            max_length=min(2 * cap, 448),  # CTranslate2 leaves half of it to new tokens
+            return_scores=True,
+            return_no_speech_prob=True,
+        )[0]
+        tokens = list(zip(result.sequences_ids[0], result.sequences[0], strict=True))
+        score = result.scores[0]
+        said = phrases(tokens, seconds)
+        end = first_end(tokens, seconds)
+        is_bad = (
+            score < _LEAST_SCORE
+            or (end is None and len(tokens) >= cap - 1)
+            or (end is not None and end > seconds + _OVERRUN)
+            or is_looping([token for phrase in said for token in phrase.tokens])
+        )
+        return _Attempt(language, said, score, result.no_speech_prob, is_bad, encoding)
+
+    def _prompt(self, language: str) -> list[int]:
+        return [self._ids[f"<|{name}|>"] for name in ("startoftranscript", language, "transcribe")]
+
+    def _segments(self, attempt: _Attempt, window: Span, words: bool) -> list[Segment]:
+        """Phrases as segments of the recording, in simplified script."""
+        offset = window.start / RATE
+        said = [phrase for phrase in attempt.phrases if written(phrase.tokens).strip()]
+        times = self._token_times(attempt, said, window) if words and said else []
+        segments = []
+        for phrase in said:
+            text = self._simplified(written(phrase.tokens))
+            own, times = times[: len(phrase.tokens) + 1], times[len(phrase.tokens) :]
+            timed = words_of(text, phrase.tokens, own) if own else []
+            segments.append(
+                Segment(
+                    text.strip(),
+                    _ms(offset + phrase.start),
+                    _ms(offset + phrase.end),
+                    tuple(Word(word, _ms(offset + start), _ms(offset + end)) for word, start, end in timed),
+                )
+            )
+        return segments
+
+    def _token_times(self, attempt: _Attempt, said: list[Phrase], window: Span) -> list[float]:
+        """Seconds from the start of the window at which each text token begins, and the last one ends."""
+        ids = [token for phrase in said for token, _ in phrase.tokens]
+        frames = math.ceil((window.end - window.start) / HOP)
+        path: list[tuple[int, int]]
+        path = self._model.align(attempt.encoding, self._prompt(attempt.language), [ids], frames)[
+            0
+        ].alignments
+        begins = dict[int, int]()
+        for token, position in path:
+            begins.setdefault(token, position)
+        last = path[-1][1]
+        return [begins.get(i, last) * _POSITION for i in range(len(ids) + 1)]
+
+
+# What is decided about tokens and windows, apart from the model.
+
+
+def cut_at_pauses(samples: np.ndarray, spans: Iterable[Span]) -> list[Span]:
+    """Spans of speech as windows of at most 28 s: near ones together, long ones cut where it is quiet."""
+    windows: list[Span] = []
+    for span in spans:
+        while span.end - span.start > _LONGEST:
+            at = _quietest(samples, span.start + _EARLIEST_CUT, span.start + _LONGEST)
+            windows.append(Span(span.start, at))
+            span = Span(at, span.end)
+        last = windows[-1] if windows else None
+        if last and span.end - last.start <= _LONGEST and span.start - last.end <= _LONGEST_GAP:
+            windows[-1] = Span(last.start, span.end)
+        else:
+            windows.append(span)
+    return windows
+
+
+def _quietest(samples: np.ndarray, start: int, end: int) -> int:
+    """The middle of the most quiet 100 ms between two places."""
+    length = RATE // 10
+    blocks = samples[start:end][: (end - start) // length * length].reshape(-1, length)
+    return start + int(np.square(blocks).sum(axis=1).argmin()) * length + length // 2
+
+
+def _frames(seconds: float, silence: float, least: float) -> int:
+    """Feature frames of a context: even, since the encoder halves them."""
+    return min(_MOST_FRAMES, 2 * math.ceil(max(seconds + silence, least) * RATE / HOP / 2))
+
+
+def _time(token: Token) -> float | None:
+    """Seconds of a timestamp token; None for text."""
+    form = token[1]
+    return float(form[2:-2]) if form.startswith("<|") and form[2:3].isdigit() else None
+
+
+def phrases(tokens: Iterable[Token], seconds: float) -> list[Phrase]:
+    """Tokens with timestamps as phrases. What the model wrote after the end of the audio is left out."""
+    found: list[Phrase] = []
+    start, text = 0.0, list[Token]()
+    for token in tokens:
+        time = _time(token)
+        if time is None:
+            text.append(token)
+            continue
+        if text:
+            found.append(Phrase(tuple(text), start, min(time, seconds)))
+        start, text = time, []
+        if time >= seconds:
+            return found
+    if text:
+        found.append(Phrase(tuple(text), start, seconds))
+    return found
+
+
+def first_end(tokens: Iterable[Token], seconds: float) -> float | None:
+    """The first timestamp that is not before the end of the audio: there the model has heard all of it."""
+    times = (_time(token) for token in tokens)
+    return next((time for time in times if time is not None and time >= seconds), None)
+
+
+def is_looping(tokens: Sequence[Token]) -> bool:
+    """Whether text is said over and over: one token 4 times, two 3 times, a longer run of them twice."""
+    ids = [token[0] for token in tokens]
+    for length in range(1, len(ids) // 2 + 1):
+        times = {1: 4, 2: 3}.get(length, 2)
+        run = 0  # tokens in a row that equal the one ``length`` before
+        for a, b in zip(ids, ids[length:], strict=False):
+            run = run + 1 if a == b else 0
+            if run >= length * (times - 1):
+                return True
+    said = written(tokens).encode()
+    return len(said) > _MOST_COMPRESSED * len(zlib.compress(said))
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """GPT-2 letters for bytes (Radford et al. 2019, section 2.2): itself if it prints, else from U+0100."""
+    prints = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = (byte for byte in range(256) if byte not in prints)
+    return {chr(byte): byte for byte in prints} | {chr(0x100 + i): byte for i, byte in enumerate(others)}
+
+
+_BYTES = _byte_alphabet()
+
+
+def _spelt(token: Token) -> bytes:
+    return bytes(_BYTES[letter] for letter in token[1]) if not token[1].startswith("<|") else b""
+
+
+def written(tokens: Iterable[Token]) -> str:
+    """The text of tokens; a character of which a part is missing is left out."""
+    return b"".join(map(_spelt, tokens)).decode("utf-8", "ignore")
+
+
+_WORD = re.compile(r"([\u3400-\u9fff]|[^\s\u3400-\u9fff]*[^\W\u3400-\u9fff])[^\w\s]*")
+"""A Chinese character, or what stands between spaces; with the punctuation after it, which takes no time."""
+
+
+def words_of(text: str, tokens: Sequence[Token], times: Sequence[float]) -> list[tuple[str, float, float]]:
+    """Words with start and end in seconds.
+
+    Args:
+        text: of the tokens, in the script to show, as many characters as they have.
+        tokens: one phrase.
+        times: when each token begins, and when the last one ends. Within a token time runs evenly.
+    """
+    begins: list[float] = []  # for each byte
+    for token, (start, end) in zip(tokens, pairwise(times), strict=True):
+        spelt = _spelt(token)
+        letters = max(len(spelt.lstrip()), 1)
+        spaces = len(spelt) - letters
+        begins += [start + (end - start) * max(i - spaces, 0) / letters for i in range(len(spelt))]
+    begins.append(times[-1])
+    sizes = (len(character.encode()) for character in written(tokens))
+    starts = [begins[place] for place in accumulate(sizes, initial=0)]  # for each character
+    return [(m[0], starts[m.start()], starts[m.end(1)]) for m in _WORD.finditer(text)]
+
+
+def _joined(texts: Iterable[str]) -> str:
+    """Segments as one text."""
+    return " ".join(text for text in texts if text)
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
