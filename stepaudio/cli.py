@@ -270,14 +270,17 @@ def _say(options: argparse.Namespace) -> int | None:
             print(engine.show(line, options.show, language=options.language))
         return None
     check_writable(options.output)
+    seconds = 0.0
     with engine, _progress("speaking", unit="s of speech") as report:
 
         def chunks() -> Iterator[Any]:
+            nonlocal seconds
             for speech in engine.say(text, language=options.language):
-                report((speech.audio.start + len(speech.audio.samples)) / speech.audio.rate, None)
+                seconds = (speech.audio.start + len(speech.audio.samples)) / speech.audio.rate
+                report(seconds, None)
                 yield speech.audio
 
-        seconds = write_audio(options.output, chunks())
+        write_audio(options.output, chunks())
     if options.output != "-":
         print(f"{options.output}: {seconds:.1f} s of speech")
     return None
@@ -326,7 +329,9 @@ def _models_list(options: argparse.Namespace) -> None:
     rows = [
         {
             "id": id,
-            "here": "yes" if store.status(id).present else "needed" if id in needed else "no",
+            "here": {"present": "yes", "missing": "needed" if id in needed else "no"}.get(
+                state := store.status(id).state, state
+            ),
             "size": _size(spec.size),
             "licence": spec.licence,
             "purpose": spec.purpose,
@@ -531,14 +536,27 @@ def _pull_bars() -> Iterator[Callable[[Any], None]]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[state]}"),
     )
-    tasks: dict[str, Any] = {}
+    tasks: dict[tuple[str, str], Any] = {}
+    said: set[tuple[str, str, str]] = set()
     with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
 
-        def report(event: Any) -> None:
-            if event.model not in tasks:
-                tasks[event.model] = bars.add_task(event.model, total=event.total, state="")
-                if not console.is_terminal:
-                    print(f"{event.model}: {event.state}, {_size(event.total)}", file=sys.stderr, flush=True)
-            bars.update(tasks[event.model], completed=event.done, total=event.total, state=event.state)
+        def report(step: Any) -> None:
+            words = {"fetching": f"from {step.source}", "failed": f"not from {step.source}"}
+            says = words.get(
+                step.state, f"waiting for {step.source}" if step.state == "waiting" else step.state
+            )
+            if not console.is_terminal or step.state in ("failed", "waiting"):
+                line = f"{step.model} {step.file}: {says}".strip(" :")
+                if (step.model, step.file, says) not in said:
+                    bars.console.print(line, markup=False) if console.is_terminal else print(
+                        line, file=sys.stderr
+                    )
+                said.add((step.model, step.file, says))
+            if not step.file:
+                return
+            key = (step.model, step.file)
+            if key not in tasks:
+                tasks[key] = bars.add_task(f"{step.model} {step.file}", total=step.total, state="")
+            bars.update(tasks[key], completed=step.done, total=step.total, state=says)
 
         yield report

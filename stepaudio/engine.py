@@ -9,25 +9,33 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
 
 from stepaudio import config as configuration
 from stepaudio.config import Config
-from stepaudio.core.audio import AudioChunk, join
-from stepaudio.core.clauses import ClauseSplitter, Mark
+from stepaudio.core.audio import AudioChunk, join, resample
+from stepaudio.core.clauses import Clause, ClauseSplitter, Mark
 from stepaudio.core.conversation import Message
-from stepaudio.core.errors import AudioError, BackendError, ConfigError, StepAudioError, TextError, unknown
+from stepaudio.core.errors import (
+    AudioError,
+    BackendError,
+    ConfigError,
+    ModelMissing,
+    StepAudioError,
+    TextError,
+    unknown,
+)
 from stepaudio.core.style import SpeechStyle
 from stepaudio.files import read_audio, write_audio
 from stepaudio.llm.base import LLM, Sampling, TextDelta
 from stepaudio.llm.prompt import SYSTEM_PROMPT
-from stepaudio.models import ModelStore
-from stepaudio.recognition.base import RATE, Mode, Recognizer, Segment, Transcript
+from stepaudio.models import ModelSpec, ModelStore
+from stepaudio.recognition.base import RATE, Mode, Recognizer, Transcript
 from stepaudio.respond import AudioDelta, ClauseStarted, Done, ResponseEvent, Spoken, respond
 from stepaudio.timeline import Timeline
 from stepaudio.tts.base import Speech, Voice
@@ -35,14 +43,19 @@ from stepaudio.tts.base import Speech, Voice
 if TYPE_CHECKING:
     from stepaudio.recognition.endpointing import SmartTurn
     from stepaudio.recognition.vad import SileroVAD
+    from stepaudio.tts.text import Pronouncer
     from stepaudio.tts.voices import Speaker
 
 Audio = AudioChunk | Path | str | bytes | BinaryIO
 """Audio as callers have it: samples, a path ("-" is standard input), or an open file."""
 
+T = TypeVar("T")
+
 LARGE, SMALL = "qwen2.5-1.5b", "qwen2.5-0.5b"
 LARGE_MEMORY = 2_500_000_000
 """Bytes of free memory from which the larger language model is chosen (what `ask` with it may take)."""
+SMALL_MEMORY = 1_700_000_000
+"""Bytes of memory that `ask` may take with the smaller one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,11 +146,9 @@ class Engine:
             TextError: there is nothing in the text that can be spoken.
             ConfigError: an unknown voice or language (the message names the nearest).
         """
-        style = SpeechStyle(speed=self.config.tts.speed if speed is None else speed)
-        chosen = None if voice is None else self.speaker.find(voice)
-        if language is not None:
-            self._check_language(language)
-        return self._say(text, chosen, style, language)
+        dialect = None if language is None else _dialect(language)
+        style = SpeechStyle(speed=self.config.tts.speed if speed is None else speed, dialect=dialect)
+        return self._say(text, None if voice is None else self.speaker.find(voice), style)
 
     def transcribe(
         self,
@@ -190,6 +201,18 @@ class Engine:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    def show(self, text: str, what: Literal["spoken", "phonemes"], *, language: str | None = None) -> str:
+        """What ``say`` would say of a text: in words, or in phonemes (the alphabet of misaki)."""
+        if language is not None:
+            _dialect(language)
+        if what == "spoken":
+            return self.pronouncer.speakable(text, language)
+        return "".join(word.phonemes for word in self.pronouncer.pronounce(text, language)).strip()
+
+    def voices(self) -> tuple[Voice, ...]:
+        """The voices there are, the default first."""
+        return self.speaker.voices()
+
     # The parts
 
     @cached_property
@@ -240,10 +263,16 @@ class Engine:
     @cached_property
     def speaker(self) -> Speaker:
         """The voices, and who speaks when."""
-        from stepaudio.tts.text import Pronouncer
         from stepaudio.tts.voices import Speaker
 
-        return Speaker(self.store, self.config.tts, Pronouncer())
+        return Speaker(self.store, self.config.tts, self.pronouncer)
+
+    @cached_property
+    def pronouncer(self) -> Pronouncer:
+        """Written text to spoken words and phonemes."""
+        from stepaudio.tts.text import Pronouncer
+
+        return Pronouncer()
 
     @property
     def system(self) -> Message:
@@ -344,6 +373,13 @@ class Engine:
             return pool.submit(self._runner.run, work).result()
 
 
+def _dialect(language: str) -> str:
+    dialects = {"en": "en", "zh": "cmn"}
+    if language not in dialects:
+        raise unknown("language", language, dialects)
+    return dialects[language]
+
+
 def load(file: Path | str | None = None, **settings: Any) -> Engine:
     """An engine from the user's configuration.
 
@@ -388,7 +424,7 @@ def choose_llm(config: Config, store: ModelStore) -> tuple[str, str]:
     memory = available_memory()
     if memory is not None and memory < LARGE_MEMORY:
         return SMALL, f"{memory / 1e9:.1f} GB of memory are free; {LARGE} wants {LARGE_MEMORY / 1e9:.1f} GB"
-    if not store.status(LARGE).present:
+    if store.status(LARGE).state != "present":
         need = 2 * store.specs[LARGE].size
         free = shutil.disk_usage(_existing(store.root)).free
         if free < need:
@@ -407,14 +443,19 @@ def llm_path(config: Config, store: ModelStore) -> Path:
         ConfigError: neither a model of the store nor a file.
     """
     model, _ = choose_llm(config, store)
-    if model in store.specs:
-        return next(store.path(model).glob("*.gguf"))
+    spec = store.specs.get(model)
+    if spec is not None and _is_llm(spec):
+        return store.path(model) / spec.files[0].name
     path = Path(model).expanduser()
     if path.suffix == ".gguf" and path.is_file():
         return path
     if path.suffix == ".gguf":
         raise ConfigError(f"llm.model: no file {path}")
-    raise unknown("language model", model, [id for id, spec in store.specs.items() if spec.purpose == "llm"])
+    raise unknown("language model", model, [id for id, spec in store.specs.items() if _is_llm(spec)])
+
+
+def _is_llm(spec: ModelSpec) -> bool:
+    return any(file.name.endswith(".gguf") for file in spec.files)
 
 
 def available_memory() -> int | None:
@@ -424,6 +465,43 @@ def available_memory() -> int | None:
     except OSError:
         return None
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def diagnose(config: Config) -> list[dict[str, Any]]:
+    """What works and what is missing: rows of ``what``, ``good``, ``says``."""
+    store = open_store(config)
+    rows: list[dict[str, Any]] = []
+
+    def row(what: str, good: bool, says: str) -> None:
+        rows.append({"what": what, "good": good, "says": says})
+
+    memory, disk = available_memory(), shutil.disk_usage(_existing(store.root)).free
+    row(
+        "memory",
+        memory is None or memory > 1_700_000_000,
+        "unknown" if memory is None else f"{memory / 1e9:.1f} GB free",
+    )
+    row("disk", disk > 1_000_000_000, f"{disk / 1e9:.1f} GB free for {store.root}")
+    model, reason = choose_llm(config, store)
+    row("language model", True, f"{model} ({reason})")
+    for id in default_models(config, store):
+        try:
+            row(f"model {id}", True, str(store.path(id)))
+        except ModelMissing as error:
+            row(f"model {id}", False, str(error))
+    if model.startswith("openai:"):
+        with Engine(config) as engine:
+            try:
+                engine.warm(parts=("llm",))
+                row("server", True, "answers")
+            except StepAudioError as error:
+                row("server", False, str(error))
+    elif model not in store.specs:
+        try:
+            row("model file", True, str(llm_path(config, store)))
+        except StepAudioError as error:
+            row("model file", False, str(error))
+    return rows
 
 
 def _existing(path: Path) -> Path:

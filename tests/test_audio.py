@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stepaudio.core.audio import AudioChunk, float_to_pcm16, join, pcm16_to_float
+from stepaudio.core.audio import AudioChunk, float_to_pcm16, join, pcm16_to_float, resample
 
 
 def test_every_pcm16_value_survives_the_way_through_float():
@@ -30,3 +30,17 @@ def test_join_needs_chunks_of_one_rate():
         join([])
     with pytest.raises(ValueError):
         join([AudioChunk(np.zeros(1), 8000), AudioChunk(np.zeros(1), 16000)])
+
+
+def test_resample_keeps_the_tone_and_its_place():
+    tone = AudioChunk(np.sin(2 * np.pi * 440 * np.arange(24_000) / 24_000).astype(np.float32), 24_000, 48_000)
+    lower = resample(tone, 16_000)
+    assert (lower.rate, lower.start, len(lower.samples), lower.samples.dtype) == (
+        16_000,
+        32_000,
+        16_000,
+        np.float32,
+    )
+    expected = np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)
+    assert np.abs(lower.samples - expected)[500:-500].max() < 1e-3
+    assert resample(tone, 24_000) is tone

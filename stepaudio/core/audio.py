@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import soxr
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,3 +50,11 @@ def join(chunks: Iterable[AudioChunk]) -> AudioChunk:
         raise ValueError("join needs at least one chunk, all of one rate")
     samples = np.concatenate([chunk.samples for chunk in chunks])
     return AudioChunk(samples, chunks[0].rate, chunks[0].start)
+
+
+def resample(chunk: AudioChunk, rate: int) -> AudioChunk:
+    """A whole recording at another rate in Hz (band-limited, soxr "HQ"); itself where nothing changes."""
+    if chunk.rate == rate:
+        return chunk
+    samples = soxr.resample(chunk.samples, chunk.rate, rate).astype(np.float32, copy=False)
+    return AudioChunk(samples, rate, round(chunk.start * rate / chunk.rate))
