@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from stepaudio.engine import Engine
-
-BENCHES = ("turn", "asr", "tts", "llm")
+    from stepaudio.models import Progress as Progress_
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -346,8 +345,10 @@ def _models_pull(options: argparse.Namespace) -> None:
 
     config = _load(options).config
     store = open_store(config)
-    with _pull_bars() as report:
-        store.pull(options.model or default_models(config, store), progress=report)
+    models = options.model or default_models(config, store)
+    with _pull_bars({id: spec.size for id, spec in store.specs.items()}) as report:
+        store.pull(models, progress=report)
+    print(f"{len(models)} models are in {store.root}")
 
 
 def _models_verify(options: argparse.Namespace) -> int:
@@ -516,7 +517,7 @@ def _progress(text: str, unit: str) -> Iterator[Callable[[float, float | None], 
 
 
 @contextlib.contextmanager
-def _pull_bars() -> Iterator[Callable[[Any], None]]:
+def _pull_bars(sizes: dict[str, int]) -> Iterator[Callable[[Progress_], None]]:
     """A bar for each model that is being fetched; plain lines where standard error is no terminal."""
     from rich.progress import (
         BarColumn,
@@ -536,27 +537,25 @@ def _pull_bars() -> Iterator[Callable[[Any], None]]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[state]}"),
     )
-    tasks: dict[tuple[str, str], Any] = {}
-    said: set[tuple[str, str, str]] = set()
+    tasks: dict[str, Any] = {}
+    files: dict[tuple[str, str], int] = {}
+    said: set[str] = set()
+    words = {"fetching": "from {}", "failed": "not from {}", "waiting": "waiting for {}", "done": "here"}
     with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
 
-        def report(step: Any) -> None:
-            words = {"fetching": f"from {step.source}", "failed": f"not from {step.source}"}
-            says = words.get(
-                step.state, f"waiting for {step.source}" if step.state == "waiting" else step.state
-            )
-            if not console.is_terminal or step.state in ("failed", "waiting"):
-                line = f"{step.model} {step.file}: {says}".strip(" :")
-                if (step.model, step.file, says) not in said:
-                    bars.console.print(line, markup=False) if console.is_terminal else print(
-                        line, file=sys.stderr
-                    )
-                said.add((step.model, step.file, says))
-            if not step.file:
-                return
-            key = (step.model, step.file)
-            if key not in tasks:
-                tasks[key] = bars.add_task(f"{step.model} {step.file}", total=step.total, state="")
-            bars.update(tasks[key], completed=step.done, total=step.total, state=says)
+        def report(step: Progress_) -> None:
+            says = words.get(step.state, step.state).format(step.source)
+            plain = not console.is_terminal and step.state == "fetching"
+            if plain or step.state in ("failed", "waiting"):
+                line = f"{step.model} {says}".strip()
+                if line not in said:
+                    bars.console.print(line, markup=False)
+                said.add(line)
+            if step.file:
+                if step.model not in tasks:
+                    tasks[step.model] = bars.add_task(step.model, total=sizes[step.model], state="")
+                files[step.model, step.file] = step.done
+                done = sum(count for (model, _), count in files.items() if model == step.model)
+                bars.update(tasks[step.model], completed=done, state=says)
 
         yield report

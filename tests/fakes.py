@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from stepaudio.core.audio import AudioChunk
 from stepaudio.core.clauses import Clause, Mark
 from stepaudio.core.conversation import Message
+from stepaudio.core.errors import unknown
 from stepaudio.llm.base import Finished, LLMEvent, Sampling, TextDelta
-from stepaudio.tts.base import Speech
+from stepaudio.recognition.base import Transcript
+from stepaudio.tts.base import Speech, Voice
 
 RATE = 24_000
 
@@ -27,7 +30,9 @@ class FakeLLM:
         self.said = 0
         self.closed_early = False
 
-    async def generate(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[LLMEvent, None]:
+    async def generate(
+        self, messages: Sequence[Message], sampling: Sampling
+    ) -> AsyncGenerator[LLMEvent, None]:
         self.asked.append(list(messages))
         try:
             for item in self.script:
@@ -70,3 +75,37 @@ class FakeVoice:
             self.on_piece()
             audio = AudioChunk(np.full(RATE // 10, 0.1, np.float32), RATE, n * RATE // 10)
             yield Speech(audio, (Mark(word, n * 100, n * 100 + 100),))
+
+
+class FakeSpeaker:
+    """Speaks as ``FakeVoice`` does; words of only ``mute`` signs are silent."""
+
+    def __init__(self, mute: str = "") -> None:
+        self.clauses: list[Clause] = []
+        self.warmed = False
+        self._mute, self._voice = set(mute), FakeVoice()
+
+    def speak(self, clause: Clause, *, voice: Voice | None = None, ahead_s: float = 0.0) -> Iterator[Speech]:
+        self.clauses.append(clause)
+        if not set(clause.text) <= self._mute | {" "}:
+            yield from self._voice(clause, ahead_s)
+
+    def find(self, id: str) -> Voice:
+        raise unknown("voice", id, ["af_heart"])
+
+    def warm(self) -> None:
+        self.warmed = True
+
+
+class FakeRecognizer:
+    """Hears the same in everything."""
+
+    languages = ("en", "zh")
+
+    def __init__(self, heard: str) -> None:
+        self.heard = heard
+        self.calls: list[tuple[AudioChunk, dict[str, Any]]] = []
+
+    def transcribe(self, audio: AudioChunk, **options: Any) -> Transcript:
+        self.calls.append((audio, options))
+        return Transcript(self.heard, "en")

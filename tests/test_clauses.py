@@ -29,7 +29,11 @@ CASES = [
         ["Water boils at one hundred degrees, at sea level."],
     ),
     ("Well, it rains.", ["Well, it rains."], None),  # too short a first clause to bridge the next
-    ("It costs $1,234.50, not 3.14.", ["It costs $1,234.50,", "not 3.14."], ["It costs $1,234.50, not 3.14."]),
+    (
+        "It costs $1,234.50, not 3.14.",
+        ["It costs $1,234.50,", "not 3.14."],
+        ["It costs $1,234.50, not 3.14."],
+    ),
     ("Dr. J. K. Smith met Mr. Lee. He left.", ["Dr. J. K. Smith met Mr. Lee.", "He left."], None),
     ("Did I win? I did! So do I. Really?!", ["Did I win?", "I did!", "So do I.", "Really?!"], None),
     ('He said "Stop." Then he ran.', ['He said "Stop."', "Then he ran."], None),
@@ -46,7 +50,11 @@ CASES = [
     ("...", ["..."], None),
     (".", ["."], None),
     ("no sign at the end", ["no sign at the end"], None),
-    ("Jupiter is the largest — by far.", ["Jupiter is the largest —", "by far."], ["Jupiter is the largest — by far."]),
+    (
+        "Jupiter is the largest — by far.",
+        ["Jupiter is the largest —", "by far."],
+        ["Jupiter is the largest — by far."],
+    ),
     (
         "Alexander Graham Bell was the man who invented the telephone in 1876.",
         # no comma comes: cut before a joining word, past 40 letters

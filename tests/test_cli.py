@@ -1,0 +1,199 @@
+"""The command line with fakes at the engine's edges: what is printed where, and exit statuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stepaudio import cli, config
+from stepaudio.core.audio import AudioChunk
+from stepaudio.core.errors import BackendError
+from stepaudio.engine import Engine
+from stepaudio.files import write_audio
+from tests.fakes import FakeLLM, FakeRecognizer, FakeSpeaker
+
+LOUD = np.full(16_000, 0.1, np.float32)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STEPAUDIO_MODELS__ROOT", str(tmp_path / "models"))
+    write_audio(tmp_path / "question.wav", [AudioChunk(LOUD, 16_000)])
+    return tmp_path
+
+
+@pytest.fixture
+def fakes(here, monkeypatch):
+    """Puts fakes into every engine that the command line builds; set its items to change them."""
+    parts = {
+        "llm": FakeLLM("It is ", "a test."),
+        "recognizer": FakeRecognizer("what is it?"),
+        "speaker": FakeSpeaker(mute="!🙂"),
+    }
+
+    def build(loaded: config.Config) -> Engine:
+        engine = Engine(loaded)
+        engine.__dict__ |= parts
+        return engine
+
+    monkeypatch.setattr("stepaudio.engine.Engine", build)
+    return parts
+
+
+def run(*arguments: str) -> int:
+    try:
+        return cli.main(arguments)
+    except SystemExit as exit:
+        return int(exit.code or 0)
+
+
+def test_ask_prints_both_sides_a_table_and_writes_the_answer(fakes, here, capsys):
+    assert run("ask", "question.wav") == 0
+    out = capsys.readouterr().out
+    assert "You said (en): what is it?" in out and "Answer: It is a test." in out
+    assert "understood what was said" in out and "100%" in out and "answer.wav: 0.4 s of speech" in out
+    with wave.open("answer.wav") as answer:
+        assert (answer.getframerate(), answer.getnchannels(), answer.getnframes()) == (24_000, 1, 9_600)
+
+
+def test_ask_json_is_one_object_and_nothing_else(fakes, here, capsys):
+    assert run("ask", "question.wav", "-o", "a.wav", "--json") == 0
+    said = capsys.readouterr()
+    shown = json.loads(said.out)
+    assert list(shown) == ["transcript", "language", "answer", "audio", "timings_ms"]
+    assert (shown["transcript"], shown["answer"], shown["audio"]) == ("what is it?", "It is a test.", "a.wav")
+    assert shown["timings_ms"]["first_audio"] >= 0
+
+
+def test_a_model_that_fails_mid_answer_keeps_the_audio_and_exits_1(fakes, here, capsys):
+    fakes["llm"] = FakeLLM("One two. ", "Three", BackendError("the line dropped"))
+    assert run("ask", "question.wav", "--json") == 1
+    said = capsys.readouterr()
+    assert json.loads(said.out)["audio"] == "answer.wav" and Path("answer.wav").is_file()
+    assert "stepaudio: the line dropped" in said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (["ask", "missing.wav"], 1, "missing.wav"),
+        (["ask", "question.wav", "-o", "no/such/folder/a.wav"], 2, "folder"),
+        (["ask", "question.wav", "-o", "a.xyz"], 2, ".wav"),
+        (["ask", "question.wav", "--language", "fr"], 2, "recognition.language"),
+        (["ask"], 2, "FILE"),
+        (["nothing"], 2, "invalid choice"),
+        ([], 2, "COMMAND"),
+        (["say", "x", "--set", "tts.sped=1"], 2, "did you mean tts.speed"),
+        (["say", "x", "--set", "tts"], 2, "section.key=value"),
+        (["say", "x", "--speed", "9"], 2, "tts.speed from flag"),
+        (["say", "x", "--config", "none.toml"], 2, "none.toml"),
+        (["say", "!!! 🙂"], 1, "nothing in the text"),
+        (["say", "x", "--language", "klingon"], 2, "no language named 'klingon'"),
+        (["models", "path", "whisper"], 2, "did you mean whisper-base"),
+        (["models", "path", "whisper-base"], 1, "stepaudio models pull whisper-base"),
+        (["bench", "turn", "--data", "."], 2, "MANIFEST.jsonl"),
+        (["voices", "list", "--language", "xx"], 2, "stepaudio voices list"),
+    ],
+)
+def test_bad_usage_says_what_to_do_and_writes_nothing(fakes, here, capsys, arguments, status, says):
+    before = sorted(here.rglob("*.*"))
+    assert run(*arguments) == status
+    said = capsys.readouterr()
+    assert says in said.err
+    assert "Traceback" not in said.err
+    assert sorted(here.rglob("*.*")) == before
+
+
+def test_say_writes_a_file_and_reads_standard_input(fakes, here, capsys, monkeypatch):
+    assert run("say", "One two three.", "-o", "three.wav") == 0
+    assert "three.wav: 0.3 s of speech" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "stdin", Path(__file__).open())  # noqa: SIM115 - as a pipe is
+    assert run("say", "-", "-o", "long.flac") == 0
+    assert Path("long.flac").read_bytes()[:4] == b"fLaC"
+
+
+def test_transcribe_formats(fakes, here, capsys):
+    assert run("transcribe", "question.wav") == 0
+    assert capsys.readouterr().out == "what is it?\n"
+    assert run("transcribe", "question.wav", "--json", "--language", "en", "--fast", "--words") == 0
+    assert json.loads(capsys.readouterr().out)["language"] == "en"
+    assert fakes["recognizer"].calls[-1][1] | {"on_progress": None} == {
+        "language": "en",
+        "mode": "fast",
+        "words": True,
+        "on_progress": None,
+    }
+    assert run("transcribe", "question.wav", "-f", "vtt", "-o", "talk.vtt") == 0
+    assert Path("talk.vtt").read_text().startswith("WEBVTT")
+
+
+def test_silence_transcribes_to_nothing_and_says_so(fakes, here, capsys):
+    fakes["recognizer"] = FakeRecognizer("")
+    assert run("transcribe", "question.wav") == 0
+    said = capsys.readouterr()
+    assert said.out == "" and "no speech was heard" in said.err
+
+
+def test_models_list_and_doctor_without_any_model(here, capsys):
+    assert run("models", "list", "--json") == 0
+    rows = {row["id"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["whisper-base"]["here"] == "needed" and rows["whisper-base"]["licence"] == "MIT"
+    assert run("models", "list") == 0
+    assert "kokoro-82m" in capsys.readouterr().out
+    assert run("doctor", "--json") == 1
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["settings"]["models.root"]["from"] == "STEPAUDIO_MODELS__ROOT"
+    assert any("stepaudio models pull" in finding["says"] for finding in shown["findings"])
+
+
+def test_voices_list(here, capsys):
+    assert run("voices", "list", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert len(rows) == 55 and {row["licence"] for row in rows} == {"Apache-2.0"}
+    assert run("voices", "list", "--language", "zh") == 0
+    out = capsys.readouterr().out
+    assert "zf_xiaobei" in out and "af_heart" not in out
+
+
+def test_help_of_every_command_has_an_example(capsys):
+    for command in (
+        ["ask"],
+        ["say"],
+        ["transcribe"],
+        ["voices", "list"],
+        ["models", "pull"],
+        ["bench", "asr"],
+        ["doctor"],
+    ):
+        assert run(*command, "--help") == 0
+        out = capsys.readouterr().out
+        assert f"stepaudio {' '.join(command)}" in out.split("examples:")[1]
+
+
+def test_control_c_is_not_a_traceback(fakes, here, capsys, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fakes["recognizer"], "transcribe", interrupt)
+    assert run("transcribe", "question.wav", "-o", "talk.txt") == 130
+    assert not Path("talk.txt").exists() and "Traceback" not in capsys.readouterr().err
+
+
+def test_as_a_module_and_a_reader_that_goes_away(here):
+    command = [sys.executable, "-m", "stepaudio"]
+    assert subprocess.run([*command, "--version"], capture_output=True, text=True).stdout.startswith(
+        "stepaudio "
+    )
+    with subprocess.Popen(
+        [*command, "models", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        assert b"Traceback" not in process.stderr.read()
