@@ -51,6 +51,11 @@ class Track:
     skip_s: float = 0.0
 
 
+def _unknown(codings: Iterable[str]) -> str:
+    """What is wrong with a coding that we do not know, and what to do."""
+    return f"its sound is {', '.join(codings)}, which is not among those known here; ffmpeg makes a wav of it"
+
+
 def _read(file: BinaryIO, size: int) -> bytes:
     """Exactly ``size`` bytes, or ``Damaged``."""
     data = file.read(size) if size >= 0 else b""
@@ -167,7 +172,7 @@ def matroska(file: BinaryIO) -> Track:
             setup = struct.pack("<8sBBHIhB", b"OpusHead", 1, channels, 3840, 48000, 0, 0)
         number = int.from_bytes(track.get(_TRACK_NUMBER, b""), "big")
         return Track(codec, setup, _blocks(file, elements, number))
-    raise Damaged(f"its sound is {', '.join(names)}, which is not read" if names else "it has no sound track")
+    raise Damaged(_unknown(names) if names else "it has no sound track")
 
 
 def _blocks(file: BinaryIO, elements: Iterator[tuple[int, int]], number: int) -> Iterator[bytes]:
@@ -246,8 +251,8 @@ def mp4(file: BinaryIO) -> Track:
                 raise Damaged("its index is cut off") from None
             return Track(*found, _samples(file, moov, stbl, track_id, body + size), skip_s)
     if names:
-        raise Damaged(f"its sound is {', '.join(repr(n) for n in names)}, which is not read")
-    raise Damaged("it has no sound track, or was cut off before its index")
+        raise Damaged(_unknown(names))
+    raise Damaged("it has no sound track, or was cut off before its index: record or copy it again")
 
 
 def _file_boxes(file: BinaryIO, at: int = 0) -> Iterator[tuple[bytes, int, int, int]]:
@@ -461,11 +466,11 @@ def aac_config(setup: bytes) -> AacConfig:
         kind = take(5)
     short = take(1)
     if len(setup) < 2 or kind != 2 or short:
-        raise Damaged(f"its sound is an AAC of object type {kind}, which is not read (AAC-LC and HE-AAC are)")
+        raise Damaged(_unknown([f"AAC of object type {kind}"]))  # LC and HE are known
     if index == 15:
         index = min(range(len(_AAC_RATES)), key=lambda i: abs(_AAC_RATES[i] - rate))
     if index >= len(_AAC_RATES) or channels not in (1, 2):
-        raise Damaged("its sound is AAC of more than two channels, which is not read")
+        raise Damaged(_unknown(["AAC of more than two channels"]))
     return AacConfig(index, channels)
 
 

@@ -14,15 +14,17 @@ import errno
 import io
 import logging
 import os
+import re
 import secrets
 import stat
 import struct
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import BinaryIO, cast
 
 import numpy as np
@@ -50,7 +52,7 @@ MIN_RATE, MAX_RATE, MAX_CHANNELS = 8_000, 192_000, 8
 PIPE_BYTES = 1 << 30  # of a pipe, which must be kept whole: half an hour in stereo at 96 kHz and 24 bit fits
 _SPOOL_BYTES = 32 << 20  # of it in memory, the rest in a temporary file
 _BLOCK_SAMPLES = 1 << 20  # decoded at once, over all channels: 4 MB
-_AAC_PACKETS = 64  # decoded at once; where one of them is broken, the block falls silent: 1.4 s at 48 kHz
+_AAC_PACKETS = 64  # decoded at once: 1.4 s at 48 kHz
 _MAX_SAMPLE = 2.0**31  # float files may hold integers as they are; beyond that it is damage, as NaN is
 _MAX_BAD = 0.1  # share of samples that are no number, up to which a file is still sound
 _DEAD_DB = -40  # a channel this far below the loudest is not connected
@@ -214,7 +216,7 @@ def _decode(file: BinaryIO, name: str, limit_s: float) -> _Pcm:
         repack = {"alac": containers.caf_alac, "opus": containers.ogg_opus, "vorbis": containers.ogg_vorbis}
         data = b"".join(repack[track.codec](track, limit_s))
     except containers.Damaged as error:
-        raise AudioError(f"{name} cannot be read: {error}; these formats can: {READS}") from error
+        raise AudioError(f"{name} cannot be read: {error}") from error
     return _skip(_sndfile(cast(BinaryIO, io.BytesIO(data)), name), track.skip_s)
 
 
@@ -240,29 +242,46 @@ def _skip(pcm: _Pcm, seconds: float) -> _Pcm:
 
 def _sndfile(file: BinaryIO, name: str) -> _Pcm:
     """Decodes what libsndfile reads."""
+
+    # Without its name: soundfile would ask for the rate of anything that is called .raw.
+    nameless = SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell)
+
+    def opened() -> soundfile.SoundFile:
+        file.seek(0)
+        return soundfile.SoundFile(nameless)
+
     try:
-        sound = soundfile.SoundFile(file)
+        with opened() as sound:
+            rate, channels, length = sound.samplerate, sound.channels, sound.frames
+            cut = re.search(r"^data : (\d+) \(should be \d+\)", sound.extra_info, re.MULTILINE)
     except (soundfile.SoundFileError, ValueError) as error:
         raise AudioError(f"{name} is damaged, or of a rare kind: {_sndfile_reason(error)}") from error
-    _check(sound.samplerate, sound.channels, name)
+    _check(rate, channels, name)
+    if cut and int(cut[1]) < 0x7FFF0000:  # a WAV; beyond that, it is how programs write "until the end"
+        log.warning("%s ends early: only its first %.1f s are there", name, length / rate)
 
     def blocks() -> Iterator[np.ndarray]:
-        buffer = np.empty((_BLOCK_SAMPLES // sound.channels, sound.channels), np.float32)
-        with sound:
-            done = 0
+        buffer = np.empty((_BLOCK_SAMPLES // channels, channels), np.float32)
+        done, reason = 0, ""
+        for size in (len(buffer), 1024):  # an error takes its whole block along: the second try comes closer
             try:
-                while count := sound.buffer_read_into(buffer, "float32"):
-                    done += count
-                    yield buffer[:count]
+                with opened() as sound:
+                    sound.seek(done)
+                    while count := sound.buffer_read_into(buffer[:size], "float32"):
+                        done += count
+                        yield buffer[:count]
+                break
             except soundfile.SoundFileError as error:
-                if done == 0:
-                    raise AudioError(f"{name} is damaged: {_sndfile_reason(error)}") from error
-                log.warning("%s: %s; what comes before is used", name, _sndfile_reason(error))
-            if done < sound.frames < 1 << 40:  # libsndfile's sign for "unknown" is larger
-                there, whole = done / sound.samplerate, sound.frames / sound.samplerate
-                log.warning("%s ends early: %.1f s of %.1f s are there", name, there, whole)
+                reason = reason or _sndfile_reason(error)
+        else:
+            if done == 0:
+                raise AudioError(f"{name} is damaged: {reason}")
+            log.warning("%s is damaged: only its first %.1f s are used (%s)", name, done / rate, reason)
+            return
+        if done < length < 1 << 40:  # more is libsndfile's sign for "unknown"
+            log.warning("%s ends early: %.1f s of %.1f s are there", name, done / rate, length / rate)
 
-    return _Pcm(sound.samplerate, sound.channels, blocks())
+    return _Pcm(rate, channels, blocks())
 
 
 def _sndfile_reason(error: Exception) -> str:
@@ -296,22 +315,27 @@ def _aac(track: containers.Track, name: str) -> _Pcm:
         return sound if sound.shape == (len(packets) * containers.AAC_FRAME, config.channels) else None
 
     def blocks() -> Iterator[np.ndarray]:
-        good = broken = 0
+        size = containers.AAC_FRAME
+        count = broken = 0
         before: list[bytes] = []  # the packet that the next one overlaps (14496-3, 4.6.11), decoded again
         with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "block.aac")
             while packets := list(islice(track.packets, _AAC_PACKETS)):
-                sound = decode(before + packets, Path(folder, "block.aac"))
-                if sound is None:
-                    broken += 1
-                    yield np.zeros((len(packets) * containers.AAC_FRAME, config.channels), np.float32)
-                else:
-                    good += 1
-                    yield sound[len(before) * containers.AAC_FRAME :]
-                before = packets[-1:]
-        if broken and not good:
+                count += len(packets)
+                sound = decode(before + packets, file)
+                if sound is not None:
+                    yield sound[len(before) * size :]
+                    before = packets[-1:]
+                    continue
+                for packet in packets:  # which one is broken?
+                    sound = decode([*(before or [packet]), packet], file)  # one alone is not taken for AAC
+                    broken += sound is None
+                    yield np.zeros((size, config.channels), np.float32) if sound is None else sound[-size:]
+                    before = [] if sound is None else [packet]
+        if count and broken == count:
             raise AudioError(f"{name} is damaged: nothing in it can be decoded")
         if broken:
-            log.warning("%s is damaged: %d of %d parts are silent", name, broken, broken + good)
+            log.warning("%s is damaged: %d of %d parts are silent now", name, broken, count)
 
     return _skip(_Pcm(config.rate, config.channels, blocks()), track.skip_s)
 
@@ -408,8 +432,13 @@ def whole_file(path: Path | str) -> Iterator[BinaryIO]:
 
 def _is_stream(path: Path | str) -> bool:
     """Whether a path is standard output, or a pipe or device that exists: one that cannot be renamed away."""
-    there = Path(path)
-    return str(path) == "-" or (there.exists() and not there.is_file() and not there.is_dir())
+    if str(path) == "-":
+        return True
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):  # nothing there, or a name that cannot be
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 def _target(path: Path | str) -> tuple[Path, int | None]:
@@ -427,6 +456,29 @@ def _target(path: Path | str) -> tuple[Path, int | None]:
     if not os.access(target, os.W_OK):  # a rename would not ask
         raise PermissionError(errno.EACCES, "")
     return target, stat.S_IMODE(target.stat().st_mode)
+
+
+def check_writable(path: Path | str, endings: Collection[str] = ()) -> None:
+    """Raises, before long work, what its writing would raise; a full disk only shows later.
+
+    Args:
+        path: where the result will go.
+        endings: what its name may end in (``WRITES`` for audio); empty: anything.
+
+    Raises:
+        ConfigError: the folder is missing, the path is a folder, or its ending is another.
+        StepAudioError: permissions forbid it.
+    """
+    if _is_stream(path):
+        return
+    try:
+        target, _ = _target(path)
+        if not os.access(target.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, "")
+    except OSError as error:
+        raise StepAudioError(f"cannot write {path}: {_reason(error)}") from error
+    if endings and Path(path).suffix.lower() not in endings:
+        raise ConfigError(f"cannot write {path}: its name must end in one of {', '.join(endings)}")
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -455,12 +507,11 @@ def write_audio(path: Path | str, chunks: Iterable[AudioChunk]) -> None:
         StepAudioError: as ``whole_file``.
         ValueError: chunks of different rates.
     """
-    suffix = ".wav" if _is_stream(path) else Path(path).suffix.lower()
-    if suffix not in WRITES:
-        raise ConfigError(f"cannot write {path}: its name must end in one of {', '.join(WRITES)}")
+    check_writable(path, WRITES)
+    stream, suffix = _is_stream(path), Path(path).suffix.lower()
     with whole_file(path) as file:
-        if suffix == ".wav":
-            _write_wav(file, chunks, patch=not _is_stream(path))
+        if stream or suffix == ".wav":
+            _write_wav(file, chunks, patch=not stream)
         else:
             _write_encoded(file, chunks, suffix)
 
