@@ -2,8 +2,8 @@
 
 Both sides are first brought to one way of writing (``normalise``), so that only what was heard counts:
 "Twenty colours!" and "20 colors" are the same. English numbers become digits, as in Whisper's published
-scores (Radford et al. 2022, appendix C); Chinese digits become characters as they are read, so that the length
-of a reference is its number of spoken syllables.
+scores (Radford et al. 2022, appendix C); Chinese digits become characters as they are read, so that the
+length of a reference is its number of spoken syllables.
 """
 
 from __future__ import annotations

@@ -17,9 +17,9 @@ FRAME = 512
 
 _CONTEXT = 64  # samples of the frame before that the model sees again
 
-# Music and long noise leave the recurrent state unable to hear the speech that follows: after 60 s of music no
-# frame of a clear sentence scored over 0.5; with this remedy (pipecat's) as many as without the music. The
-# state starts afresh every 2 s, but only in a run of low frames, which a soft sound within a word does not make.
+# Music and long noise leave the recurrent state unable to hear the speech that follows: after 60 s of music
+# no frame of a clear sentence scored over 0.5; with this remedy (pipecat's) as many as without the music. The
+# state starts afresh every 2 s, but only in a run of low frames: no soft sound within a word makes one.
 _FRESH_AFTER = 2 * RATE // FRAME  # frames
 _CLEARLY_SILENT = 0.1  # probability
 _SILENT_RUN = 5  # frames

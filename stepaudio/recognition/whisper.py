@@ -12,6 +12,7 @@ import logging
 import math
 import re
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -70,7 +71,7 @@ class _Attempt:
         phrases: what it wrote.
         score: mean log-probability of the tokens.
         no_speech: probability that the window holds no speech.
-        is_bad: it shows signs of looping or of being made up.
+        is_broken: it loops, does not end, or does not end where the audio does.
         encoding: the encoder's output, to align words on.
     """
 
@@ -78,8 +79,13 @@ class _Attempt:
     phrases: list[Phrase]
     score: float
     no_speech: float
-    is_bad: bool
+    is_broken: bool
     encoding: ctranslate2.StorageView
+
+    @property
+    def is_bad(self) -> bool:
+        """A longer context may do better."""
+        return self.is_broken or self.score < _LEAST_SCORE
 
     @property
     def is_doubtful(self) -> bool:
@@ -111,7 +117,7 @@ class WhisperRecognizer:
         self._model = ctranslate2.models.Whisper(str(folder), compute_type="int8", intra_threads=threads)
         vocabulary = (folder / "vocabulary.txt").read_text("utf-8").split("\n")
         self._ids = {token: i for i, token in enumerate(vocabulary) if token.startswith("<|")}
-        self._simplified = opencc.OpenCC("t2s").convert
+        self._converter = opencc.OpenCC("t2s")
         self._vad = vad
 
     def transcribe(
@@ -127,7 +133,7 @@ class WhisperRecognizer:
 
         Args:
             audio: mono, 16 kHz. Longer than 30 s, it is cut at pauses.
-            language: "en" or "zh"; None detects it from the first speech.
+            language: "en" or "zh"; None detects it, for every window of a long recording anew.
             mode: "fast" for talk (beam 1), "accurate" for files (beam 5).
             words: also give the times of words.
             on_progress: called after every window with the seconds done and the seconds in all.
@@ -141,16 +147,18 @@ class WhisperRecognizer:
         if language is not None and language not in self.languages:
             raise unknown("language", language, self.languages)
         segments: list[Segment] = []
+        spoken: Counter[str] = Counter()  # samples of each language
         for window in self._windows(audio):
-            samples = audio.samples[window.start : window.end]
-            attempt = self._hear(samples, language, mode)
+            attempt = self._hear(audio.samples[window.start : window.end], language, mode)
             if attempt:
-                language = attempt.language
+                spoken[attempt.language] += window.end - window.start
                 segments += self._segments(attempt, window, words)
             if on_progress:
                 on_progress(window.end / RATE, audio.seconds)
-        text = _joined(segment.text for segment in segments)
-        return Transcript(text, language or self.languages[0], tuple(segments))
+        if on_progress:
+            on_progress(audio.seconds, audio.seconds)
+        main = max(spoken, key=spoken.__getitem__, default=language or self.languages[0])
+        return Transcript(_joined(segment.text for segment in segments), main, tuple(segments))
 
     def _windows(self, audio: AudioChunk) -> list[Span]:
         """The stretches of ``audio`` to recognise, none longer than ``_LONGEST``."""
@@ -182,7 +190,7 @@ class WhisperRecognizer:
             if not attempt.is_bad:
                 return attempt
             attempts.append(attempt)
-        return max(attempts, key=lambda attempt: attempt.score)
+        return max(attempts, key=lambda attempt: (not attempt.is_broken, attempt.score))
 
     def _is_speech(self, samples: np.ndarray, attempt: _Attempt) -> bool:
         if self._vad:
@@ -211,13 +219,12 @@ class WhisperRecognizer:
         score = result.scores[0]
         said = phrases(tokens, seconds)
         end = first_end(tokens, seconds)
-        is_bad = (
-            score < _LEAST_SCORE
-            or (end is None and len(tokens) >= cap - 1)
+        is_broken = (
+            (end is None and len(tokens) >= cap - 1)
             or (end is not None and end > seconds + _OVERRUN)
             or is_looping([token for phrase in said for token in phrase.tokens])
         )
-        return _Attempt(language, said, score, result.no_speech_prob, is_bad, encoding)
+        return _Attempt(language, said, score, result.no_speech_prob, is_broken, encoding)
 
     def _prompt(self, language: str) -> list[int]:
         return [self._ids[f"<|{name}|>"] for name in ("startoftranscript", language, "transcribe")]
@@ -246,15 +253,18 @@ class WhisperRecognizer:
         """Seconds from the start of the window at which each text token begins, and the last one ends."""
         ids = [token for phrase in said for token, _ in phrase.tokens]
         frames = math.ceil((window.end - window.start) / HOP)
-        path: list[tuple[int, int]]
-        path = self._model.align(attempt.encoding, self._prompt(attempt.language), [ids], frames)[
-            0
-        ].alignments
+        aligned = self._model.align(attempt.encoding, self._prompt(attempt.language), [ids], frames)[0]
+        path: list[tuple[int, int]] = aligned.alignments
         begins = dict[int, int]()
         for token, position in path:
             begins.setdefault(token, position)
         last = path[-1][1]
         return [begins.get(i, last) * _POSITION for i in range(len(ids) + 1)]
+
+    def _simplified(self, text: str) -> str:
+        """Text in simplified script, character for character: words are found in it by their place."""
+        simple = self._converter.convert(text)
+        return simple if len(simple) == len(text) else "".join(map(self._converter.convert, text))
 
 
 # What is decided about tokens and windows, apart from the model.
@@ -377,8 +387,8 @@ def words_of(text: str, tokens: Sequence[Token], times: Sequence[float]) -> list
 
 
 def _joined(texts: Iterable[str]) -> str:
-    """Segments as one text."""
-    return " ".join(text for text in texts if text)
+    """Segments as one text; no space follows Chinese punctuation."""
+    return re.sub(r"(?<=[\u3000-\u303f\uff00-\uffef]) ", "", " ".join(texts))
 
 
 def _ms(seconds: float) -> int:
