@@ -15,6 +15,7 @@ import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import BinaryIO, cast
 
 import numpy as np
 import pytest
@@ -169,7 +170,7 @@ def test_an_edit_list_cuts_the_delay(monkeypatch):
 # --- sources --------------------------------------------------------------------------------------
 
 
-class Pipe(io.RawIOBase):
+class Bits(io.RawIOBase):
     """Bytes that come in bits, and cannot be sought."""
 
     def __init__(self, data: bytes) -> None:
@@ -184,6 +185,10 @@ class Pipe(io.RawIOBase):
         return len(part)
 
 
+def pipe(data: bytes) -> BinaryIO:
+    return cast(BinaryIO, Bits(data))
+
+
 @pytest.mark.parametrize("name", ["x.mp3", "x", "x.raw", "声音.wav"])
 def test_the_name_means_nothing(tmp_path, name):
     (tmp_path / name).write_bytes(encode(tone(), kind="FLAC"))
@@ -195,13 +200,13 @@ def test_the_name_means_nothing(tmp_path, name):
 def test_pipes_and_open_files(kind, tmp_path, monkeypatch):
     data = (DATA / kind).read_bytes() if "." in kind else encode(tone(), kind=kind)
     wanted = read_audio(data).samples
-    np.testing.assert_array_equal(read_audio(Pipe(data)).samples, wanted)
+    np.testing.assert_array_equal(read_audio(pipe(data)).samples, wanted)
     file = io.BytesIO(b"before" + data)
     file.seek(6)
     np.testing.assert_array_equal(read_audio(file).samples, wanted)
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=Pipe(data), isatty=lambda: False))
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=pipe(data), isatty=lambda: False))
     np.testing.assert_array_equal(read_audio("-").samples, wanted)
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=Pipe(data), isatty=lambda: False))
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=pipe(data), isatty=lambda: False))
     np.testing.assert_array_equal(read_audio(Path("-")).samples, wanted)
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
@@ -289,7 +294,7 @@ def test_a_pipe_has_a_bound(monkeypatch):
     endless = Endless()
     monkeypatch.setattr(files, "PIPE_BYTES", 1 << 22)
     with pytest.raises(AudioError, match="save it"):
-        read_audio(endless)
+        read_audio(cast(BinaryIO, endless))
     assert endless.given <= 6 << 20
 
 
@@ -299,7 +304,7 @@ def test_a_full_disk_while_a_pipe_is_kept(monkeypatch):
 
     monkeypatch.setattr(files.tempfile.SpooledTemporaryFile, "write", full)
     with pytest.raises(AudioError, match="disk is full"):
-        read_audio(Pipe(encode(tone())))
+        read_audio(pipe(encode(tone())))
 
 
 @pytest.mark.parametrize("kind", ["WAV", "FLAC", "MP3", "OGG", "AAC", "WEBM"])
