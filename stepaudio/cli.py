@@ -212,7 +212,7 @@ def _group(commands: Any, name: str, help: str) -> Any:
 
 
 def _ask(options: argparse.Namespace) -> int:
-    from stepaudio.files import check_writable, write_audio
+    from stepaudio.files import WRITES, check_writable, write_audio
     from stepaudio.llm.base import TextDelta
     from stepaudio.recognition.base import Transcript
 
@@ -220,7 +220,7 @@ def _ask(options: argparse.Namespace) -> int:
         options,
         {"llm.model": options.llm, "tts.voice": options.voice, "recognition.language": options.language},
     )
-    check_writable(options.output)
+    check_writable(options.output, WRITES)
     quiet = options.json or options.output == "-"
     out = sys.stderr if quiet else sys.stdout
 
@@ -260,7 +260,7 @@ def _ask(options: argparse.Namespace) -> int:
 
 
 def _say(options: argparse.Namespace) -> int | None:
-    from stepaudio.files import check_writable, write_audio
+    from stepaudio.files import WRITES, check_writable, write_audio
 
     text = sys.stdin.buffer.read().decode("utf-8", "replace") if options.text == "-" else options.text
     engine = _engine(options, {"tts.voice": options.voice, "tts.speed": options.speed})
@@ -268,7 +268,7 @@ def _say(options: argparse.Namespace) -> int | None:
         for line in text.splitlines() or [""]:
             print(engine.show(line, options.show, language=options.language))
         return None
-    check_writable(options.output)
+    check_writable(options.output, WRITES)
     seconds = 0.0
     with engine, _progress("speaking", unit="s of speech") as report:
 

@@ -564,8 +564,9 @@ def _write_encoded(file: BinaryIO, chunks: Iterable[AudioChunk], suffix: str) ->
                 if rate != chunk.rate:
                     resampler = soxr.ResampleStream(chunk.rate, rate, 1, dtype="float32")
                 sound = soundfile.SoundFile(encoded, "w", rate, 1, subtype, format=container)
-            samples = np.clip(chunk.samples, -1, 1)
-            sound.write(resampler.resample_chunk(samples) if resampler else samples)
+            for at in range(0, len(chunk.samples), chunk.rate):  # its Vorbis encoder dies on a minute at once
+                samples = np.clip(chunk.samples[at : at + chunk.rate], -1, 1)
+                sound.write(resampler.resample_chunk(samples) if resampler else samples)
         if sound and resampler:
             sound.write(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
     finally:

@@ -26,7 +26,8 @@ EVERYTHING = ENGINE_NEEDS | ENGINES | MIDDLE | {"stepaudio.respond", "stepaudio.
 MAY_IMPORT = {
     "stepaudio.core": set(),
     "stepaudio.models": CORE,
-    "stepaudio.files": CORE,
+    "stepaudio.containers": set(),
+    "stepaudio.files": CORE | {"stepaudio.containers"},
     "stepaudio.threads": CORE,
     "stepaudio.timeline": CORE,
     "stepaudio.config": CORE,
@@ -46,6 +47,8 @@ FENCES = {  # third party: the only places that may import it
     "onnxruntime": {"stepaudio.recognition", "stepaudio.tts", "stepaudio.bench.tts"},
     "openai": {"stepaudio.llm.openai_chat"},
     "xllamacpp": {"stepaudio.llm.llama_cpp"},
+    "soundfile": {"stepaudio.files"},
+    "sphn": {"stepaudio.files"},
     "pydantic": {"stepaudio.config"},
     "ctranslate2": {"stepaudio.recognition.whisper"},
     "huggingface_hub": {"stepaudio.models"},
