@@ -1,0 +1,456 @@
+"""Kokoro-82M: the voice for English and Mandarin, heard while the rest of the sentence is still computed.
+
+The published ONNX model makes a whole utterance at once. ``split`` cuts it, once, into three:
+
+- *text*: phonemes -> features, and how long every phoneme lasts;
+- *prosody*: features spread over time -> pitch and energy;
+- *decoder*: frames of 25 ms -> audio; nearly all of the work. It runs piece by piece.
+
+A piece alone would not sound like a part of the whole, for two reasons, and ``split`` mends both. The
+harmonic source begins every run at phase 0: the decoder gets an input for the phase to begin at. And
+adaptive instance normalisation (Huang & Belongie 2017) measures mean and variance over whatever it is given:
+the decoder takes them as an input, and they are measured once a voice. With 100 ms of neighbouring frames on
+each side, a join then differs from the whole utterance no more than any other place does. Normalising by
+given statistics is one multiplication and one addition instead of seven passes over the data, which pays for
+computing the neighbours.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnxruntime
+
+from stepaudio.core.audio import AudioChunk
+from stepaudio.core.clauses import Clause, Mark
+from stepaudio.core.errors import unknown
+from stepaudio.tts.base import Capabilities, Speech, Voice
+from stepaudio.tts.voices import KOKORO
+
+if TYPE_CHECKING:
+    import onnx
+
+    from stepaudio.tts.text import Pronouncer
+
+RECIPE = "split-1"
+"""Names what ``split`` makes (for ``ModelStore.derived``); it changes when that does."""
+
+RATE = 24_000
+FRAME = 600
+"""Samples in a frame (25 ms)."""
+MAX_TOKENS = 500
+"""Longest run in phonemes; the model knows 510 positions."""
+LEAD = 3
+"""Frames of silence before the first phoneme. The model would make 14 to 18: 400 ms for which people wait."""
+CONTEXT = 4
+"""Frames computed and thrown away on each side of a piece."""
+FADE = 120
+"""Samples over which neighbouring pieces are blended (5 ms)."""
+PIECES = (20, 30, 48, 80)
+"""Frames of a clause's pieces: 0.5 s to be heard soon, then growing, since each is computed while the one
+before it is played. The last number is for all that follow; it bounds the memory, too."""
+
+MODEL = "kokoro-v1.0.int8.onnx"
+# Names inside the published graph, with shapes.
+_FEATURES = "/encoder/predictor/text_encoder/Concat_4_output_0"  # (1, tokens, 640)
+_TEXT = "/encoder/text_encoder/Transpose_2_output_0"  # (1, 512, tokens)
+_LENGTHS = "/encoder/Div_output_0"  # (1, tokens): frames, after speed, not rounded
+_ALIGNMENT = "/encoder/Cast_4_output_0"  # (tokens, frames) of 0 and 1
+_ALIGNED = "/encoder/MatMul_1_output_0"  # (1, 512, frames)
+_PITCH = "/encoder/Reshape_output_0"  # (1, 2 * frames), Hz
+_ENERGY = "/encoder/Reshape_1_output_0"  # (1, 2 * frames)
+_CYCLES = "/decoder/decoder/generator/m_source/l_sin_gen/CumSum_output_0"  # (1, 2 * frames, harmonics)
+_HARMONICS = 9
+
+_PHRASE_ENDS = ".!?…;:,—"
+_SILENT = _PHRASE_ENDS + ' "()“”'
+_TYPICAL = {  # what a voice says while its statistics are measured
+    "en": "ðə mjuzˈiəm ˈOpənz æt nˈIn əklˈɑk, ænd ʧˈɪldɹən ˈʌndəɹ twˈɛlv mA ˈɛntəɹ fɔɹ fɹˈi.",
+    "cmn": "tʰu↗ʂu→kwa↓n mei↓tʰjɛ→n ʦau↓ʂa↘ŋ pa→tjɛ↓n kʰai→mə↗n, ꭧou→mwo↘ je↓ pu↘ ɕjou→ɕi→.",
+}
+
+
+class Kokoro:
+    """Kokoro-82M on the CPU. Threads may share it.
+
+    Args:
+        model: folder of the model (``kokoro-v1.0.int8.onnx``, ``vocab.json``).
+        voices: folder of the voices (``<id>.bin``: float32, 510 x 256).
+        derived: folder that ``split`` filled. The statistics of voices are kept there, too, if it can be
+            written.
+        pronouncer: written text -> words with phonemes.
+        threads: CPU threads.
+    """
+
+    rate = RATE
+    capabilities = Capabilities(languages=frozenset({"en", "zh"}), speed=(0.5, 2.0))
+
+    def __init__(
+        self, model: Path, voices: Path, derived: Path, pronouncer: Pronouncer, *, threads: int = 2
+    ) -> None:
+        self._vocabulary: dict[str, int] = json.loads((model / "vocab.json").read_text("utf-8"))["vocab"]
+        self._voices, self._derived, self._pronouncer, self._threads = voices, derived, pronouncer, threads
+        self._text = session(derived / "text.onnx", threads)
+        self._prosody = session(derived / "prosody.onnx", threads)
+        self._decoder = session(derived / "decoder.onnx", threads)
+        self._known: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self._lock = threading.Lock()
+
+    def voices(self) -> tuple[Voice, ...]:
+        """The official voices, as far as their files are there."""
+        return tuple(voice for voice in KOKORO if (self._voices / f"{voice.id}.bin").is_file())
+
+    def synthesize(self, clause: Clause, voice: Voice) -> Iterator[Speech]:
+        """Speak a clause piece by piece. The first clause that a voice ever speaks takes a second longer.
+
+        Raises:
+            ConfigError: there is no file of this voice.
+        """
+        accent = voice.language if voice.language.startswith("en") else "en-US"
+        words = self._pronouncer.pronounce(clause.text, accent=accent)
+        symbols, spans = layout([word.phonemes for word in words], self._vocabulary)
+        if all(symbol in _SILENT for symbol in symbols):
+            return
+        table, statistics = self._voice(voice.id)
+        slowest, fastest = self.capabilities.speed
+        speed = min(max(clause.style.speed or 1.0, slowest), fastest)
+        marks: list[Mark] = []  # of words not yet heard
+        pieces_done, base = 0, 0  # frames of the runs before this one
+        for first, stop in runs(symbols):
+            plan = self._plan(symbols[first:stop], table, speed)
+            for word, (begin, end) in zip(words, spans, strict=True):
+                if first <= begin < stop or begin == stop == len(symbols):
+                    start_ms, end_ms = (
+                        (base + int(plan.bounds[min(i, stop) - first])) * 25 for i in (begin, end)
+                    )
+                    marks.append(Mark(word.written, start_ms, end_ms))
+            tail = np.zeros(0, np.float32)
+            for begin, end in pieces(plan.frames, pieces_done):
+                samples = self._decode(plan, begin, end, statistics)
+                samples[: len(tail)] = blend(tail, samples[: len(tail)])
+                length = (end - begin) * FRAME
+                samples, tail = samples[:length], samples[length:]
+                pieces_done += 1
+                now = len(marks)
+                if end < plan.frames:
+                    now = sum(mark.start_ms < (base + end) * 25 for mark in marks)
+                yield Speech(AudioChunk(samples, RATE, (base + begin) * FRAME), tuple(marks[:now]))
+                del marks[:now]
+            base += plan.frames
+
+    def _plan(self, symbols: str, table: np.ndarray, speed: float) -> _Plan:
+        tokens = np.array([[0, *(self._vocabulary[symbol] for symbol in symbols), 0]])
+        style = table[min(len(symbols), len(table) - 1)]  # a row for every length
+        features, text, exact = self._text.run(
+            [_FEATURES, _TEXT, _LENGTHS],
+            {"tokens": tokens, "style": style, "speed": np.array([speed], np.float32)},
+        )
+        lengths = whole_frames(exact[0])
+        lengths[0] = LEAD
+        alignment = np.zeros((len(lengths), lengths.sum()), np.float32)
+        alignment[np.repeat(np.arange(len(lengths)), lengths), np.arange(lengths.sum())] = 1
+        aligned, pitch, energy = self._prosody.run(
+            [_ALIGNED, _PITCH, _ENERGY],
+            {_FEATURES: features, _TEXT: text, _ALIGNMENT: alignment, "style": style},
+        )
+        return _Plan(np.cumsum(lengths)[:-1], aligned, pitch, energy, style)
+
+    def _decode(self, plan: _Plan, begin: int, end: int, statistics: np.ndarray) -> np.ndarray:
+        """Audio of some frames, and of ``FADE`` samples after them where there are any."""
+        low, high = max(0, begin - CONTEXT), min(plan.frames, end + CONTEXT)
+        (samples,) = self._decoder.run(None, plan.cut(low, high) | {"statistics": statistics})
+        stop = (end - low) * FRAME + (FADE if end < plan.frames else 0)
+        return samples[(begin - low) * FRAME : stop].copy()
+
+    def _voice(self, id: str) -> tuple[np.ndarray, np.ndarray]:
+        """Style table (510, 1, 256) and statistics of a voice."""
+        with self._lock:
+            if id not in self._known:
+                path = self._voices / f"{id}.bin"
+                if not path.is_file():
+                    raise unknown("Kokoro voice", id, [voice.id for voice in self.voices()])
+                table = np.fromfile(path, "<f4").reshape(-1, 1, 256)
+                kept = self._derived / f"{id}.npy"
+                try:
+                    statistics = np.load(kept, allow_pickle=False)
+                except (OSError, ValueError, EOFError):  # not there, or cut short
+                    statistics = self._measure(table, _TYPICAL["cmn" if id.startswith("z") else "en"])
+                    _keep(statistics, kept)
+                self._known[id] = table, statistics
+            return self._known[id]
+
+    def _measure(self, table: np.ndarray, symbols: str) -> np.ndarray:
+        plan = self._plan(symbols, table, 1.0)
+        measuring = session(self._derived / "measure.onnx", self._threads)
+        return measuring.run(["statistics"], plan.cut(0, plan.frames))[0]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Plan:
+    """A run up to the decoder: what its frames will be.
+
+    Attributes:
+        bounds: (phonemes + 1,) frame at which each phoneme begins; the last is where the last one ends.
+        aligned: (1, 512, frames) float32.
+        pitch: (1, 2 * frames) float32, Hz.
+        energy: (1, 2 * frames) float32.
+        style: (1, 256) float32.
+    """
+
+    bounds: np.ndarray
+    aligned: np.ndarray
+    pitch: np.ndarray
+    energy: np.ndarray
+    style: np.ndarray
+
+    @property
+    def frames(self) -> int:
+        return self.aligned.shape[2]
+
+    def cut(self, begin: int, end: int) -> dict[str, np.ndarray]:
+        """Decoder inputs for some frames."""
+        return {
+            _ALIGNED: self.aligned[:, :, begin:end],
+            _PITCH: self.pitch[:, 2 * begin : 2 * end],
+            _ENERGY: self.energy[:, 2 * begin : 2 * end],
+            "style": self.style,
+            "phase": source_phase(self.pitch[0, : 2 * begin]),
+        }
+
+
+def layout(phonemes: Sequence[str], vocabulary: dict[str, int]) -> tuple[str, list[tuple[int, int]]]:
+    """Words in a row: the symbols that the model knows, and where each word's sounds begin and end in them.
+
+    Signs and spaces after a word are not part of its span; spaces at the very end are left out.
+    """
+    kept = ["".join(symbol for symbol in word if symbol in vocabulary) for word in phonemes]
+    symbols = "".join(kept).rstrip()
+    spans, at = [], 0
+    for word in kept:
+        begin, end = (min(i, len(symbols)) for i in (at, at + len(word.rstrip(_SILENT))))
+        spans.append((begin, end))
+        at += len(word)
+    return symbols, spans
+
+
+def runs(symbols: str, limit: int = MAX_TOKENS) -> Iterator[tuple[int, int]]:
+    """Cut what is too long for one run: after a sign, or a word, or (if there is neither) anywhere."""
+    begin = 0
+    while len(symbols) - begin > limit:
+        window = symbols[begin : begin + limit]
+        cut = max(window.rfind(sign) for sign in _PHRASE_ENDS) + 1 or window.rfind(" ") + 1 or limit
+        yield begin, begin + cut
+        begin += cut
+    if begin < len(symbols):
+        yield begin, len(symbols)
+
+
+def pieces(frames: int, done: int = 0) -> Iterator[tuple[int, int]]:
+    """Begin and end of the pieces of a run, after ``done`` pieces before; no last piece is very short."""
+    begin = 0
+    while begin < frames:
+        size = PIECES[min(done, len(PIECES) - 1)]
+        end = begin + size if frames - begin >= 1.5 * size else frames
+        yield begin, end
+        begin, done = end, done + 1
+
+
+def whole_frames(lengths: np.ndarray) -> np.ndarray:
+    """Lengths in whole frames, at least 1 each, whose running sum follows the exact one without drifting."""
+    ends = [0]
+    for exact in np.cumsum(lengths):
+        ends.append(max(ends[-1] + 1, round(float(exact))))
+    return np.diff(ends)
+
+
+def source_phase(pitch: np.ndarray) -> np.ndarray:
+    """Where the harmonic source stands after ``pitch`` (half frames, Hz), as the split decoder wants it.
+
+    It runs at half frames, 300 samples each, and interpolates: cycles are counted in units of 300.
+
+    Returns:
+        float32, shape (1, 1, harmonics).
+    """
+    cycles = np.arange(1, _HARMONICS + 1) * (FRAME // 2) * pitch.sum(dtype=np.float64) / RATE
+    return (cycles % 1 / (FRAME // 2)).astype(np.float32).reshape(1, 1, -1)
+
+
+def blend(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """Linear cross-fade of two stretches of equal length."""
+    weight = (np.arange(len(new), dtype=np.float32) + 0.5) / max(len(new), 1)
+    return old * (1 - weight) + new * weight
+
+
+def session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    """An ONNX model on the CPU that gives memory back and leaves waiting cores to others."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Pieces differ in length; an arena would keep the blocks of every length there was.
+    options.enable_cpu_mem_arena = False
+    # The language model writes at the same time on the same cores.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _keep(statistics: np.ndarray, path: Path) -> None:
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+            np.save(file, statistics)
+        os.replace(file.name, path)
+    except OSError:
+        pass  # a read-only or full disk: they are measured again next time
+
+
+# What follows changes the published graph. It runs once, when the model is first used.
+
+
+def split(model: Path, out: Path) -> None:
+    """Write ``text.onnx``, ``prosody.onnx``, ``decoder.onnx`` and ``measure.onnx``.
+
+    The decoder has two inputs that the published graph has not: ``phase`` (1, 1, 9), see ``source_phase``,
+    and ``statistics`` (1, n, 1), the mean and variance of every channel that it normalises, which
+    ``measure.onnx`` (the decoder as published) gives as an output.
+
+    Args:
+        model: folder with the published model.
+        out: folder to write to.
+    """
+    import onnx
+    from onnx import helper
+
+    published = onnx.load(model / MODEL)
+    graph = _Graph(published)
+    floats = onnx.TensorProto.FLOAT
+    style = {"style": (floats, [1, 256])}
+    features = {_FEATURES: (floats, [1, "tokens", 640]), _TEXT: (floats, [1, 512, "tokens"])}
+    frames = {
+        _ALIGNED: (floats, [1, 512, "frames"]),
+        _PITCH: (floats, [1, "half_frames"]),
+        _ENERGY: (floats, [1, "half_frames"]),
+    }
+    graph.write(
+        out / "text.onnx",
+        {"tokens": (onnx.TensorProto.INT64, [1, "tokens"]), "speed": (floats, [1]), **style},
+        {**features, _LENGTHS: (floats, [1, "tokens"])},
+    )
+    graph.write(
+        out / "prosody.onnx", {**features, _ALIGNMENT: (floats, ["tokens", "frames"]), **style}, frames
+    )
+
+    graph.redirect(_CYCLES, "cycles")
+    graph.add(helper.make_node("Add", [_CYCLES, "phase"], ["cycles"]))
+    inputs = {**frames, **style, "phase": (floats, [1, 1, _HARMONICS])}
+    audio = {"audio": (floats, ["samples"])}
+    means = [
+        node for node in graph.nodes if node.op_type == "ReduceMean" and node.name.startswith("/decoder/")
+    ]
+    measured = [node.output[0] for node in means]
+    biases = {tensor.name: tensor.dims[0] for tensor in published.graph.initializer if tensor.dims}
+    sizes = [biases[_module(node.name) + ".fc.bias"] // 2 for node in means]  # its fc makes scale and offset
+    statistics = {"statistics": (floats, [1, sum(sizes), 1])}
+    joined = helper.make_node("Concat", measured, ["statistics"], axis=1)
+    graph.add(joined)
+    graph.write(out / "measure.onnx", inputs, statistics)
+
+    graph.nodes.remove(joined)
+    given = {name: f"{name}_given" for name in measured}
+    for name in measured:
+        graph.redirect(name, given[name])
+    graph.constant("statistics_sizes", np.array(sizes, np.int64))
+    graph.add(helper.make_node("Split", ["statistics", "statistics_sizes"], list(given.values()), axis=1))
+    _fold_normalisation(graph, set(given.values()))
+    graph.write(out / "decoder.onnx", {**inputs, **statistics}, audio)
+
+
+def _fold_normalisation(graph: _Graph, means: set[str]) -> None:
+    """(x - mean) / deviation * scale + offset as x * a + b, with a and b computed for a channel, not a sample."""
+    from onnx import helper
+
+    for divide in [node for node in graph.nodes if node.op_type == "Div"]:
+        subtract = graph.maker(divide.input[0])
+        if subtract is None or subtract.op_type != "Sub" or subtract.input[1] not in means:
+            continue
+        (x, mean), deviation = subtract.input, divide.input[1]
+        for multiply in graph.users(divide.output[0]):
+            (add,) = graph.users(multiply.output[0])
+            (scale,) = set(multiply.input) - {divide.output[0]}
+            (offset,) = set(add.input) - {multiply.output[0]}
+            a, b, moved = (f"{multiply.name}_{part}" for part in ("a", "b", "moved"))
+            graph.add(helper.make_node("Div", [scale, deviation], [a]))
+            graph.add(helper.make_node("Mul", [mean, a], [moved]))
+            graph.add(helper.make_node("Sub", [offset, moved], [b]))
+            multiply.input[:] = [x, a]
+            add.input[:] = [multiply.output[0], b]
+
+
+def _module(node: str) -> str:
+    """Name of the layer in the network of which a node is a part: "/a/b/ReduceMean" is in "a.b"."""
+    return node.strip("/").rpartition("/")[0].replace("/", ".")
+
+
+class _Graph:
+    """The nodes of a model, to be rewired and written in part."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.nodes = list(model.graph.node)
+        self._constants = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._opsets = model.opset_import
+
+    def maker(self, tensor: str) -> onnx.NodeProto | None:
+        return next((node for node in self.nodes if tensor in node.output), None)
+
+    def users(self, tensor: str) -> list[onnx.NodeProto]:
+        return [node for node in self.nodes if tensor in node.input]
+
+    def redirect(self, old: str, new: str) -> None:
+        """Let everything that uses a tensor use another."""
+        for node in self.users(old):
+            node.input[:] = [new if name == old else name for name in node.input]
+
+    def add(self, node: onnx.NodeProto) -> None:
+        self.nodes.append(node)
+
+    def constant(self, name: str, value: np.ndarray) -> None:
+        import onnx
+
+        self._constants[name] = onnx.numpy_helper.from_array(value, name)
+
+    def write(self, path: Path, inputs: dict[str, tuple], outputs: dict[str, tuple]) -> None:
+        """Write the part of the graph that makes ``outputs`` from ``inputs`` (name: (type, shape))."""
+        import onnx
+        from onnx import helper
+
+        makers = {tensor: node for node in self.nodes for tensor in node.output}
+        nodes: list[onnx.NodeProto] = []
+        entered, done = set(), set(inputs) | set(self._constants) | {""}
+        stack = list(outputs)
+        while stack:  # depth first; a node is written after the makers of all its inputs
+            tensor = stack[-1]
+            if tensor in done:
+                stack.pop()
+            elif tensor in entered:
+                nodes.append(makers[tensor])
+                done.update(makers[tensor].output)
+            else:
+                entered.update(makers[tensor].output)
+                stack += [name for name in makers[tensor].input if name not in done]
+        used = {name for node in nodes for name in node.input}
+        graph = helper.make_graph(
+            nodes,
+            path.stem,
+            [helper.make_tensor_value_info(name, *kind) for name, kind in inputs.items()],
+            [helper.make_tensor_value_info(name, *kind) for name, kind in outputs.items()],
+            [tensor for name, tensor in self._constants.items() if name in used],
+        )
+        # Version 9 of the file format: the oldest with this operator set, so that older runtimes read it.
+        onnx.save(helper.make_model(graph, opset_imports=self._opsets, ir_version=9), path)

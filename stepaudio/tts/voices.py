@@ -1,0 +1,260 @@
+"""The voices there are, and which of them speaks when.
+
+``Speaker`` is what the rest of the service knows of voices: it finds them, loads their engines when they are
+first needed, and decides clause by clause who speaks. The decision itself is pure (``choose``): the best voice
+whose audio will be there before the listener has nothing left to hear, else the one that is soonest.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+from stepaudio.core.clauses import Clause
+from stepaudio.core.errors import unknown
+from stepaudio.core.style import SpeechStyle
+from stepaudio.models import ModelStore
+from stepaudio.tts.base import Speech, Synthesizer, Voice
+
+if TYPE_CHECKING:
+    from stepaudio.tts.text import Pronouncer
+
+_KOKORO_LANGUAGES = {  # first letter of a Kokoro voice
+    "a": "en-US",
+    "b": "en-GB",
+    "z": "cmn",
+    "e": "es",
+    "f": "fr",
+    "h": "hi",
+    "i": "it",
+    "j": "ja",
+    "p": "pt-BR",
+}
+_KOKORO_NAMES = """
+    af_heart af_alloy af_aoede af_bella af_jessica af_kore af_nicole af_nova af_river af_sarah af_sky
+    am_adam am_echo am_eric am_fenrir am_liam am_michael am_onyx am_puck am_santa
+    bf_alice bf_emma bf_isabella bf_lily bm_daniel bm_fable bm_george bm_lewis
+    zf_xiaobei zf_xiaoni zf_xiaoxiao zf_xiaoyi zm_yunjian zm_yunxi zm_yunxia zm_yunyang
+    ef_dora em_alex em_santa ff_siwis hf_alpha hf_beta hm_omega hm_psi if_sara im_nicola
+    jf_alpha jf_gongitsune jf_nezumi jf_tebukuro jm_kumo pf_dora pm_alex pm_santa
+""".split()
+
+KOKORO = tuple(
+    Voice(
+        name,
+        "kokoro",
+        _KOKORO_LANGUAGES[name[0]],
+        {"f": "female", "m": "male"}[name[1]],
+        licence="Apache-2.0",
+    )
+    for name in _KOKORO_NAMES
+)
+"""The 54 official voices. They speak the text of ``Kokoro.capabilities``; a voice of another language does it
+with an accent."""
+
+HIBARI = Voice("hibari", "hibari", "en-US", "female", licence="Apache-2.0")
+
+CATALOGUE = (*KOKORO, HIBARI)
+
+SAME_SPEAKER = {"af_heart": "hibari"}
+"""Voices that an answer may change between: Hibari was distilled from af_heart."""
+
+LANGUAGES = {"kokoro": frozenset({"en", "zh"}), "hibari": frozenset({"en"})}
+"""What engines can read, known before they are loaded."""
+
+
+def find(id: str) -> Voice:
+    """The voice of that name.
+
+    Raises:
+        ConfigError: there is none; the message names the nearest.
+    """
+    for voice in CATALOGUE:
+        if voice.id == id:
+            return voice
+    raise unknown("voice", id, [voice.id for voice in CATALOGUE])
+
+
+def language_of(clause: Clause) -> str:
+    """ "en" or "zh": what its style says, else the script that most of it is written in."""
+    dialect = (clause.style.dialect or "").partition("-")[0]
+    if dialect:
+        return "en" if dialect == "en" else "zh"
+    han = len(re.findall(r"[\u3000-\u303f\u3400-\u9fff\uff00-\uffef]", clause.text))
+    words = len(re.findall(r"[A-Za-z\u00c0-\u024f]+", clause.text))
+    return "zh" if han > words else "en"
+
+
+def estimate_s(text: str) -> float:
+    """About how long a text is when spoken, in seconds (0.22 a Chinese character, 0.065 a letter)."""
+    han = len(re.findall(r"[\u3400-\u9fff]", text))
+    return 0.22 * han + 0.065 * (len(text) - han)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast an engine works on this machine, now.
+
+    Attributes:
+        first_s: seconds until a clause's first audio.
+        realtime: seconds of work for a second of audio.
+    """
+
+    first_s: float
+    realtime: float
+
+    def in_time(self, ahead_s: float, length_s: float) -> bool:
+        """Will a clause of ``length_s`` follow ``ahead_s`` of audio without a gap, with a quarter to spare?"""
+        first_s = 1.25 * self.first_s
+        return first_s <= ahead_s and first_s + 1.25 * self.realtime * length_s <= ahead_s + length_s
+
+    def updated(self, first_s: float, realtime: float, weight: float = 0.3) -> Pace:
+        """Moved towards what was measured (an exponential average: load comes and goes)."""
+        return Pace(
+            self.first_s + weight * (first_s - self.first_s),
+            self.realtime + weight * (realtime - self.realtime),
+        )
+
+
+def choose(candidates: Sequence[tuple[Voice, Pace]], ahead_s: float, length_s: float) -> Voice:
+    """Who speaks a clause: the first (best) that is in time, else whoever is heard soonest.
+
+    Args:
+        candidates: voices, best first, with the pace of their engines.
+        ahead_s: seconds of audio that the listener still has to hear; 0 at the start of an answer,
+            infinite where nobody is waiting.
+        length_s: about how long the clause is.
+    """
+    for voice, pace in candidates:
+        if pace.in_time(ahead_s, length_s):
+            return voice
+    return min(candidates, key=lambda candidate: candidate[1].first_s)[0]
+
+
+class Settings(Protocol):
+    """What ``Speaker`` wants to know (the section ``tts`` of the configuration)."""
+
+    @property
+    def voice(self) -> str: ...
+    @property
+    def voice_en(self) -> str: ...
+    @property
+    def voice_zh(self) -> str: ...
+    @property
+    def fast(self) -> str: ...
+    @property
+    def threads(self) -> int: ...
+
+
+class Speaker:
+    """All voices behind one face. Threads may share it.
+
+    Args:
+        store: where the models are.
+        settings: which voices to use, and CPU threads.
+        pronouncer: written text -> words with phonemes, shared by the engines.
+
+    Raises:
+        ConfigError: the settings name a voice that does not exist.
+    """
+
+    def __init__(self, store: ModelStore, settings: Settings, pronouncer: Pronouncer) -> None:
+        self._store, self._pronouncer, self._threads = store, pronouncer, settings.threads
+        self._pinned = None if settings.voice == "auto" else find(settings.voice)
+        self._of_language = {"en": find(settings.voice_en), "zh": find(settings.voice_zh)}
+        self._fast = None if settings.fast == "none" else find(settings.fast)
+        # Of an idle laptop; corrected by every clause.
+        self._pace = {"kokoro": Pace(0.35, 0.25), "hibari": Pace(0.04, 0.02)}
+
+    def voices(self) -> tuple[Voice, ...]:
+        """All voices, the default first."""
+        default = self._pinned or self._of_language["en"]
+        return (default, *(voice for voice in CATALOGUE if voice != default))
+
+    def find(self, id: str) -> Voice:
+        """The voice of that name; raises ``ConfigError``, which names the nearest."""
+        return find(id)
+
+    def candidates(self, clause: Clause, voice: Voice | None = None) -> list[Voice]:
+        """Voices that may speak a clause, best first; ``voice`` is asked for, if it can read the text."""
+        language = language_of(clause)
+        best = voice or self._pinned
+        if best is None or language not in LANGUAGES[best.engine]:
+            best = self._of_language[language]
+        found = [best]
+        fast = self._fast
+        if (
+            fast
+            and voice is None
+            and SAME_SPEAKER.get(best.id) == fast.id
+            and language in LANGUAGES[fast.engine]
+        ):
+            found.append(fast)
+        return found
+
+    def speak(
+        self, clause: Clause, *, voice: Voice | None = None, ahead_s: float = math.inf
+    ) -> Iterator[Speech]:
+        """Speak a clause, by ``voice`` or by who is best in time; see ``choose`` for ``ahead_s``.
+
+        Raises:
+            ModelMissing: the message is the command that gets the model.
+        """
+        among = [(v, self._pace[v.engine]) for v in self.candidates(clause, voice)]
+        yield from self._timed(clause, choose(among, ahead_s, estimate_s(clause.text)))
+
+    def warm(self) -> None:
+        """Load the voices that answers use, and see how fast they are."""
+        for language, text in (("en", "Here it is."), ("zh", "你好。")):
+            clause = Clause(0, text, SpeechStyle(dialect={"en": "en", "zh": "cmn"}[language]))
+            for voice in self.candidates(clause):
+                for _ in self._engine(voice).synthesize(clause, voice):
+                    pass  # the first time is slow, and not counted
+                for _ in self._timed(clause, voice):
+                    pass
+
+    def _timed(self, clause: Clause, voice: Voice) -> Iterator[Speech]:
+        engine = self._engine(voice)
+        work_s, first_s, audio_s = 0.0, 0.0, 0.0
+        pieces = engine.synthesize(clause, voice)
+        while True:
+            began = time.monotonic()
+            piece = next(pieces, None)
+            work_s += time.monotonic() - began  # not the time in which the listener lets us wait
+            if piece is None:
+                break
+            first_s = first_s or work_s
+            audio_s += piece.audio.seconds
+            yield piece
+        if audio_s:
+            self._pace[voice.engine] = self._pace[voice.engine].updated(first_s, work_s / audio_s)
+
+    def _engine(self, voice: Voice) -> Synthesizer:
+        return self._kokoro if voice.engine == "kokoro" else self._hibari
+
+    @cached_property
+    def _kokoro(self) -> Synthesizer:
+        from stepaudio.tts import kokoro
+
+        return kokoro.Kokoro(
+            self._store.path("kokoro-82m"),
+            self._store.path("kokoro-voices"),
+            self._store.derived("kokoro-82m", kokoro.RECIPE, kokoro.split),
+            self._pronouncer,
+            threads=self._threads,
+        )
+
+    @cached_property
+    def _hibari(self) -> Synthesizer:
+        from stepaudio.tts import hibari
+
+        return hibari.Hibari(
+            self._store.path("hibari"),
+            self._store.derived("hibari", hibari.RECIPE, hibari.expose_durations),
+            self._pronouncer,
+        )
