@@ -1,0 +1,266 @@
+"""llama.cpp in this process: a GGUF model on the CPU.
+
+What it does not know: more than one talk at a time. There is one slot (``SLOTS``); requests wait for it, and
+a second talk's prompt takes the place of the first one's in the cache.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import importlib
+import json
+import os
+import socket
+import tempfile
+import threading
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+from stepaudio.core.conversation import Message, fit
+from stepaudio.core.errors import BackendError, ConfigError
+from stepaudio.llm.base import Finished, LLMEvent, Reads, Sampling, TextDelta
+from stepaudio.llm.prompt import render
+
+SLOTS = 1
+"""Answers that can be written at the same time, each with a context and a cache of its own."""
+
+BATCH_TOKENS = 64
+"""Prompt tokens that are computed at a time; a cancelled request stops after so many. As fast as 512."""
+
+REUSE_TOKENS = 64
+"""Shortest stretch of the cache that is moved, not computed anew, when turns before it were dropped."""
+
+FRAME_TOKENS = 8
+"""Tokens that a chat template puts around one message, at most (ChatML and Llama 3 use 5)."""
+
+MARGIN_TOKENS = 64
+"""For what a template adds once: the opening of the answer, a date, a default system prompt."""
+
+SPINS = 1000
+"""Turns of the loop in which an idle compute thread waits before it sleeps. libgomp's own 300,000 stop all
+progress when other work (ears, voice, other programs) holds a core: measured beside such work, 135M model, two
+threads: 1000 CPU-ms to the first token instead of 260. On free cores, 1000 costs about 10 % of the decoding
+speed and nothing of the first token."""
+
+STOP = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"]
+"""Ends an answer in which a small model spells out a control token letter by letter."""
+
+
+class LlamaCpp:
+    """A GGUF model. Loading takes 1 to 3 s; ``warm`` then fills the cache.
+
+    Resident memory, with 4096 tokens of context: 1.3 GB with Qwen2.5 1.5B Q4_K_M, 0.65 GB with 0.5B.
+
+    Args:
+        path: a ``.gguf`` file.
+        context_tokens: prompt and answer together.
+        threads: of the CPU; no more than there are cores.
+
+    Raises:
+        ConfigError: the file is no GGUF file; the message says what to do.
+        BackendError: llama.cpp cannot load it.
+    """
+
+    reads: frozenset[Reads] = frozenset({"text"})
+
+    def __init__(self, path: Path, context_tokens: int = 4096, threads: int = 2) -> None:
+        check_gguf(path)
+        llama = _import_llama()
+        self._context_tokens = context_tokens
+        self._slots = asyncio.Semaphore(SLOTS)
+        self._counts: dict[Message, int] = {}
+        # llama.cpp's server object must listen somewhere. Here: on a socket in a folder that only this user
+        # can open. Tokens are counted through it; everything else is called directly.
+        # A socket's path may hold about 100 bytes.
+        folder = tempfile.gettempdir()
+        folder = folder if len(os.fsencode(folder)) < 70 else "/tmp"
+        self._folder = tempfile.TemporaryDirectory(prefix="stepaudio-", dir=folder)
+        self._socket = f"{self._folder.name}/llama.sock"
+
+        params = llama.CommonParams()
+        params.model.path = str(path)
+        params.n_ctx = context_tokens * SLOTS
+        params.n_parallel = SLOTS
+        params.n_batch = params.n_ubatch = BATCH_TOKENS
+        params.n_cache_reuse = REUSE_TOKENS
+        params.cache_ram_mib = 0  # copies of old prompts; the slot itself is the cache
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = min(threads, os.cpu_count() or threads)
+        # Read, not mapped: most weights are repacked for AVX2 (the first token comes in 0.7 of the time),
+        # and the pages of the file would stay beside the repacked copy: 1.9 GB instead of 1.3.
+        params.load_mode = llama.llama_load_mode.LLAMA_LOAD_MODE_NONE
+        params.warmup = False  # `warm` does it, with the real prompt
+        params.enable_reasoning = 0  # a voice cannot wait for thoughts
+        params.hostnames = [self._socket]
+        params.n_threads_http = 1
+        params.ui = params.endpoint_slots = False
+        params.verbosity = -1  # its log would hold what people say
+        try:
+            self._server: Any = llama.Server(params)
+        except (RuntimeError, ValueError) as error:
+            self._folder.cleanup()
+            raise BackendError(
+                f"llama.cpp cannot load {path}: the file may be damaged (`stepaudio models verify` finds that, "
+                f"`stepaudio models pull` mends it), be no language model, or not fit the free memory"
+            ) from error
+
+    async def generate(
+        self, messages: Sequence[Message], sampling: Sampling
+    ) -> AsyncGenerator[LLMEvent, None]:
+        """See ``LLM.generate``."""
+        request = {
+            "messages": render(await self._fit(messages, sampling.max_tokens)),
+            "max_tokens": sampling.max_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "min_p": 0.0,
+            "stop": STOP,
+        }
+        if sampling.seed is not None:
+            request["seed"] = sampling.seed
+        reason = "stop"
+        async with aclosing(self._chunks(request)) as chunks:
+            async for chunk in chunks:
+                for choice in chunk.get("choices", ()):
+                    reason = choice["finish_reason"] or reason
+                    if text := choice["delta"].get("content"):
+                        yield TextDelta(text)
+                if usage := chunk.get("usage"):
+                    yield Finished(
+                        "length" if reason == "length" else "stop",
+                        prompt_tokens=usage["prompt_tokens"],
+                        cached_tokens=usage["prompt_tokens_details"]["cached_tokens"],
+                        completion_tokens=usage["completion_tokens"],
+                    )
+
+    async def warm(self, messages: Sequence[Message]) -> None:
+        """See ``LLM.warm``."""
+        # With the beginning of a question, so that the opening of the user's message is in the cache, too.
+        question = [] if messages and messages[-1].role == "user" else [Message("user", "?")]
+        request = {"messages": render(await self._fit([*messages, *question], 1)), "max_tokens": 1}
+        async with aclosing(self._chunks(request)) as chunks:
+            async for _ in chunks:
+                pass
+
+    def close(self) -> None:
+        """Free the model, as soon as no answer is being written any more."""
+        self._server = None
+        self._folder.cleanup()
+
+    async def _chunks(self, request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        """The chunks of a streamed answer. Closing it stops llama.cpp at its next token or batch.
+
+        llama.cpp pushes its chunks into a callback, which only a second thread could turn into an iterator;
+        that is why ``threads.iterate_in_thread`` is not used.
+        """
+        request |= {
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "return_progress": True,  # a chunk for each batch of the prompt, so that it can be stopped there
+        }
+        async with self._slots:
+            server = self._server
+            if server is None:
+                raise BackendError("the language model was closed")
+            loop = asyncio.get_running_loop()
+            arrived: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+            stop = threading.Event()
+
+            def push(chunk: dict[str, Any]) -> bool:
+                if not stop.is_set():
+                    loop.call_soon_threadsafe(arrived.put_nowait, chunk)
+                return stop.is_set()  # True cancels
+
+            done = loop.run_in_executor(None, server.handle_chat_completions, request, push)
+            done.add_done_callback(lambda _: arrived.put_nowait(None))
+            try:
+                while (chunk := await arrived.get()) is not None:
+                    if error := chunk.get("error"):
+                        raise BackendError(f"llama.cpp: {error['message']}")
+                    yield chunk
+                try:
+                    await done
+                except (RuntimeError, ValueError) as error:
+                    raise BackendError(f"llama.cpp refused the request: {error}") from error
+            finally:
+                stop.set()
+                await asyncio.shield(asyncio.wait([done]))
+                if not done.cancelled():
+                    done.exception()  # seen: no "exception was never retrieved" for an abandoned answer
+
+    async def _fit(self, messages: Sequence[Message], max_tokens: int) -> list[Message]:
+        budget = self._context_tokens - max_tokens - MARGIN_TOKENS
+        if budget < MARGIN_TOKENS:
+            raise ConfigError(
+                f"answers of {max_tokens} tokens leave no room in a context of {self._context_tokens}: "
+                f"lower llm.max_tokens or raise llm.context_tokens"
+            )
+        # The template's control tokens are not to be had by writing them.
+        plain = [Message(message.role, message.text.replace("<|", "< |")) for message in messages]
+        if sum(map(_most_tokens, plain)) <= budget:
+            return plain
+        return await asyncio.to_thread(fit, plain, budget, self._count)
+
+    def _count(self, message: Message) -> int:
+        """Tokens of a message in the prompt. Blocks for about 1 ms when the message is new."""
+        if message not in self._counts:
+            if len(self._counts) >= 4096:
+                self._counts.clear()
+            try:
+                self._counts[message] = len(self._tokenize(message.text)) + FRAME_TOKENS
+            except (OSError, http.client.HTTPException):  # the socket was swept out of /tmp
+                return _most_tokens(message)
+        return self._counts[message]
+
+    def _tokenize(self, text: str) -> list[int]:
+        connection = http.client.HTTPConnection("localhost")
+        try:
+            connection.sock = socket.socket(socket.AF_UNIX)
+            connection.sock.settimeout(5)
+            connection.sock.connect(self._socket)
+            connection.request("POST", "/tokenize", json.dumps({"content": text}))
+            return json.load(connection.getresponse())["tokens"]
+        finally:
+            connection.close()
+
+
+def check_gguf(path: Path) -> None:
+    """See that ``path`` begins as a GGUF file does (llama.cpp itself checks that the tensors are all there).
+
+    Raises:
+        ConfigError: it does not, or cannot be read; the message says what to do.
+    """
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise ConfigError(f"cannot read the language model {path}: {error.strerror}") from error
+    if magic != b"GGUF":
+        raise ConfigError(
+            f"{path} is not a GGUF file: name a model in GGUF format, or, if `stepaudio` fetched it, "
+            f"run `stepaudio models verify` and `stepaudio models pull`"
+        )
+
+
+def _most_tokens(message: Message) -> int:
+    # A tokenizer over bytes never makes more tokens than there are bytes.
+    return len(message.text.encode()) + FRAME_TOKENS
+
+
+def _import_llama() -> Any:
+    """The binding. libgomp reads its settings when it is first loaded, so they are set around that."""
+    ours = not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}
+    if ours:
+        os.environ["GOMP_SPINCOUNT"] = str(SPINS)
+    try:
+        return importlib.import_module("xllamacpp")
+    except ImportError as error:
+        raise BackendError(
+            f"llama.cpp cannot be loaded ({error}): reinstall the package xllamacpp; if libgomp.so.1 is what "
+            f"is missing, the system's package for it is libgomp1 (Debian, Ubuntu) or libgomp (Fedora)"
+        ) from error
+    finally:
+        if ours:
+            del os.environ["GOMP_SPINCOUNT"]
