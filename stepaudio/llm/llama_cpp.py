@@ -27,7 +27,7 @@ from stepaudio.llm.prompt import render
 SLOTS = 1
 """Answers that can be written at the same time, each with a context and a cache of its own."""
 
-BATCH_TOKENS = 64
+BATCH_TOKENS = 32
 """Prompt tokens that are computed at a time; a cancelled request stops after so many. As fast as 512."""
 
 REUSE_TOKENS = 64
