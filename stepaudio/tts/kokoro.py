@@ -18,21 +18,31 @@ computing the neighbours.
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnxruntime
 
 from stepaudio.core.audio import AudioChunk
 from stepaudio.core.clauses import Clause, Mark
 from stepaudio.core.errors import unknown
 from stepaudio.tts.base import Capabilities, Speech, Voice
+from stepaudio.tts.prosody import (
+    FRAME,
+    LEAD,
+    RATE,
+    SILENT,
+    layout,
+    pause,
+    runs,
+    session,
+    whole_frames,
+    word_marks,
+)
 from stepaudio.tts.voices import KOKORO
 
 if TYPE_CHECKING:
@@ -43,13 +53,8 @@ if TYPE_CHECKING:
 RECIPE = "split-1"
 """Names what ``split`` makes (for ``ModelStore.derived``); it changes when that does."""
 
-RATE = 24_000
-FRAME = 600
-"""Samples in a frame (25 ms)."""
 MAX_TOKENS = 500
 """Longest run in phonemes; the model knows 510 positions."""
-LEAD = 3
-"""Frames of silence before the first phoneme. The model would make 14 to 18: 400 ms for which people wait."""
 CONTEXT = 4
 """Frames computed and thrown away on each side of a piece."""
 FADE = 120
@@ -70,8 +75,6 @@ _ENERGY = "/encoder/Reshape_1_output_0"  # (1, 2 * frames)
 _CYCLES = "/decoder/decoder/generator/m_source/l_sin_gen/CumSum_output_0"  # (1, 2 * frames, harmonics)
 _HARMONICS = 9
 
-_PHRASE_ENDS = ".!?…;:,—"
-_SILENT = _PHRASE_ENDS + ' "()“”'
 _TYPICAL = {  # what a voice says while its statistics are measured
     "en": "ðə mjuzˈiəm ˈOpənz æt nˈIn əklˈɑk, ænd ʧˈɪldɹən ˈʌndəɹ twˈɛlv mA ˈɛntəɹ fɔɹ fɹˈi.",
     "cmn": "tʰu↗ʂu→kwa↓n mei↓tʰjɛ→n ʦau↓ʂa↘ŋ pa→tjɛ↓n kʰai→mə↗n, ꭧou→mwo↘ je↓ pu↘ ɕjou→ɕi→.",
@@ -117,21 +120,16 @@ class Kokoro:
         accent = voice.language if voice.language.startswith("en") else "en-US"
         words = self._pronouncer.pronounce(clause.text, accent=accent)
         symbols, spans = layout([word.phonemes for word in words], self._vocabulary)
-        if all(symbol in _SILENT for symbol in symbols):
+        if all(symbol in SILENT for symbol in symbols):
             return
         table, statistics = self._voice(voice.id)
         slowest, fastest = self.capabilities.speed
         speed = min(max(clause.style.speed or 1.0, slowest), fastest)
         marks: list[Mark] = []  # of words not yet heard
         pieces_done, base = 0, 0  # frames of the runs before this one
-        for first, stop in runs(symbols):
+        for first, stop in runs(symbols, MAX_TOKENS):
             plan = self._plan(symbols[first:stop], table, speed)
-            for word, (begin, end) in zip(words, spans, strict=True):
-                if first <= begin < stop or begin == stop == len(symbols):
-                    start_ms, end_ms = (
-                        (base + int(plan.bounds[min(i, stop) - first])) * 25 for i in (begin, end)
-                    )
-                    marks.append(Mark(word.written, start_ms, end_ms))
+            marks += word_marks(words, spans, (first, stop), plan.bounds, base)
             tail = np.zeros(0, np.float32)
             for begin, end in pieces(plan.frames, pieces_done):
                 samples = self._decode(plan, begin, end, statistics)
@@ -140,11 +138,15 @@ class Kokoro:
                 samples, tail = samples[:length], samples[length:]
                 pieces_done += 1
                 now = len(marks)
+                start = (base + begin) * FRAME
                 if end < plan.frames:
                     now = sum(mark.start_ms < (base + end) * 25 for mark in marks)
-                yield Speech(AudioChunk(samples, RATE, (base + begin) * FRAME), tuple(marks[:now]))
+                else:
+                    silence = pause(symbols[first:stop], samples)
+                    samples = np.concatenate([samples, silence])
+                    base += plan.frames + len(silence) // FRAME
+                yield Speech(AudioChunk(samples, RATE, start), tuple(marks[:now]))
                 del marks[:now]
-            base += plan.frames
 
     def _plan(self, symbols: str, table: np.ndarray, speed: float) -> _Plan:
         tokens = np.array([[0, *(self._vocabulary[symbol] for symbol in symbols), 0]])
@@ -226,33 +228,6 @@ class _Plan:
         }
 
 
-def layout(phonemes: Sequence[str], vocabulary: dict[str, int]) -> tuple[str, list[tuple[int, int]]]:
-    """Words in a row: the symbols that the model knows, and where each word's sounds begin and end in them.
-
-    Signs and spaces after a word are not part of its span; spaces at the very end are left out.
-    """
-    kept = ["".join(symbol for symbol in word if symbol in vocabulary) for word in phonemes]
-    symbols = "".join(kept).rstrip()
-    spans, at = [], 0
-    for word in kept:
-        begin, end = (min(i, len(symbols)) for i in (at, at + len(word.rstrip(_SILENT))))
-        spans.append((begin, end))
-        at += len(word)
-    return symbols, spans
-
-
-def runs(symbols: str, limit: int = MAX_TOKENS) -> Iterator[tuple[int, int]]:
-    """Cut what is too long for one run: after a sign, or a word, or (if there is neither) anywhere."""
-    begin = 0
-    while len(symbols) - begin > limit:
-        window = symbols[begin : begin + limit]
-        cut = max(window.rfind(sign) for sign in _PHRASE_ENDS) + 1 or window.rfind(" ") + 1 or limit
-        yield begin, begin + cut
-        begin += cut
-    if begin < len(symbols):
-        yield begin, len(symbols)
-
-
 def pieces(frames: int, done: int = 0) -> Iterator[tuple[int, int]]:
     """Begin and end of the pieces of a run, after ``done`` pieces before; no last piece is very short."""
     begin = 0
@@ -261,14 +236,6 @@ def pieces(frames: int, done: int = 0) -> Iterator[tuple[int, int]]:
         end = begin + size if frames - begin >= 1.5 * size else frames
         yield begin, end
         begin, done = end, done + 1
-
-
-def whole_frames(lengths: np.ndarray) -> np.ndarray:
-    """Lengths in whole frames, at least 1 each, whose running sum follows the exact one without drifting."""
-    ends = [0]
-    for exact in np.cumsum(lengths):
-        ends.append(max(ends[-1] + 1, round(float(exact))))
-    return np.diff(ends)
 
 
 def source_phase(pitch: np.ndarray) -> np.ndarray:
@@ -289,24 +256,11 @@ def blend(old: np.ndarray, new: np.ndarray) -> np.ndarray:
     return old * (1 - weight) + new * weight
 
 
-def session(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    """An ONNX model on the CPU that gives memory back and leaves waiting cores to others."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    # Pieces differ in length; an arena would keep the blocks of every length there was.
-    options.enable_cpu_mem_arena = False
-    # The language model writes at the same time on the same cores.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
 def _keep(statistics: np.ndarray, path: Path) -> None:
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
             np.save(file, statistics)
-        os.replace(file.name, path)
+        Path(file.name).replace(path)
     except OSError:
         pass  # a read-only or full disk: they are measured again next time
 
@@ -373,7 +327,7 @@ def split(model: Path, out: Path) -> None:
 
 
 def _fold_normalisation(graph: _Graph, means: set[str]) -> None:
-    """(x - mean) / deviation * scale + offset as x * a + b, with a and b computed for a channel, not a sample."""
+    """(x - mean) / deviation * scale + offset as x * a + b: a and b are computed once a channel."""
     from onnx import helper
 
     for divide in [node for node in graph.nodes if node.op_type == "Div"]:

@@ -1,8 +1,8 @@
 """The voices there are, and which of them speaks when.
 
 ``Speaker`` is what the rest of the service knows of voices: it finds them, loads their engines when they are
-first needed, and decides clause by clause who speaks. The decision itself is pure (``choose``): the best voice
-whose audio will be there before the listener has nothing left to hear, else the one that is soonest.
+first needed, and decides clause by clause who speaks. The decision itself is pure (``choose``): the best
+voice whose audio will be there before the listener has nothing left to hear, else the one that is soonest.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 

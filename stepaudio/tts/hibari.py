@@ -1,0 +1,100 @@
+"""Hibari: the fast voice for English, distilled from Kokoro's af_heart.
+
+A network says, for every 12.5 ms, how loud each frequency of a pulse train and of a noise is, and signal
+processing (``hibari.dsp``) makes audio of it. That is some twenty times less work than Kokoro, so a clause is
+made whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from hibari import dsp
+
+from stepaudio.core.audio import AudioChunk
+from stepaudio.core.clauses import Clause
+from stepaudio.tts.base import Capabilities, Speech, Voice
+from stepaudio.tts.prosody import FRAME, LEAD, RATE, SILENT, layout, pause, runs, session, word_marks
+from stepaudio.tts.voices import HIBARI
+
+if TYPE_CHECKING:
+    from stepaudio.tts.text import Pronouncer
+
+RECIPE = "durations-1"
+"""Names what ``expose_durations`` makes (for ``ModelStore.derived``); it changes when that does."""
+
+MAX_SYMBOLS = 240
+"""Longest run in phonemes (about 16 s)."""
+GAIN = 1.0
+
+MODEL = "hibari.onnx"
+_LENGTHS = "/Cast_32_output_0"  # (tokens,): frames of 25 ms
+
+
+class Hibari:
+    """Hibari's voice "heart" on the CPU, in one thread. Threads may share it.
+
+    Args:
+        model: folder of the model (``vocab.json``).
+        derived: folder that ``expose_durations`` filled.
+        pronouncer: written text -> words with phonemes.
+    """
+
+    rate = RATE
+    capabilities = Capabilities(languages=frozenset({"en"}), speed=(0.5, 2.0))
+
+    def __init__(self, model: Path, derived: Path, pronouncer: Pronouncer) -> None:
+        self._vocabulary: dict[str, int] = json.loads((model / "vocab.json").read_text("utf-8"))
+        self._pronouncer = pronouncer
+        self._network = session(derived / MODEL, threads=1)
+
+    def voices(self) -> tuple[Voice, ...]:
+        """The one voice."""
+        return (HIBARI,)
+
+    def synthesize(self, clause: Clause, voice: Voice) -> Iterator[Speech]:
+        """Speak a clause: in one piece, unless it is very long."""
+        words = self._pronouncer.pronounce(clause.text, accent=voice.language)
+        symbols, spans = layout([word.phonemes for word in words], self._vocabulary)
+        if all(symbol in SILENT for symbol in symbols):
+            return
+        slowest, fastest = self.capabilities.speed
+        speed = min(max(clause.style.speed or 1.0, slowest), fastest)
+        base = 0  # frames of the runs before this one
+        for first, stop in runs(symbols, MAX_SYMBOLS):
+            samples, bounds = self._speak(symbols[first:stop], speed)
+            samples = np.concatenate([samples, pause(symbols[first:stop], samples)])
+            marks = word_marks(words, spans, (first, stop), bounds, base)
+            yield Speech(AudioChunk(samples, RATE, base * FRAME), tuple(marks))
+            base += len(samples) // FRAME
+
+    def _speak(self, symbols: str, speed: float) -> tuple[np.ndarray, np.ndarray]:
+        """Audio of a run, and the frame at which each of its symbols begins (and the last one ends)."""
+        tokens = np.array([[0, *(self._vocabulary[symbol] for symbol in symbols), 0]])
+        lengths, *parts = self._network.run(
+            [_LENGTHS, "lh", "theta", "ln", "lr", "phi", "f0"],
+            {"ids": tokens, "speed": np.array([speed], np.float32)},
+        )
+        skipped = max(0, int(lengths[0]) - LEAD)
+        parts = [part[0, ..., 2 * skipped :] for part in parts]  # they have two columns a frame
+        samples = dsp.synth(*parts, np.random.default_rng(0))  # the same noise every time
+        return samples * np.float32(GAIN), np.cumsum(lengths)[:-1] - skipped
+
+
+def expose_durations(model: Path, out: Path) -> None:
+    """Write the published model with one more output: how many frames each phoneme lasts.
+
+    Args:
+        model: folder with the published model.
+        out: folder to write to.
+    """
+    import onnx
+
+    published = onnx.load(model / MODEL)
+    lengths = onnx.helper.make_tensor_value_info(_LENGTHS, onnx.TensorProto.INT64, ["tokens"])
+    published.graph.output.append(lengths)
+    onnx.save(published, out / MODEL)

@@ -1,0 +1,120 @@
+"""What the engines of voices share: words laid out as phonemes, cut into runs, and timed; pauses.
+
+Kokoro and Hibari read the same alphabet of phonemes (misaki's), give each a length in frames of 25 ms, and
+make audio of 24 kHz.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnxruntime
+
+from stepaudio.core.clauses import Mark
+
+if TYPE_CHECKING:
+    from stepaudio.tts.text import SpokenWord
+
+RATE = 24_000
+FRAME = 600
+"""Samples in a frame (25 ms)."""
+LEAD = 3
+"""Frames of silence before the first phoneme. The models make 14 to 18: 400 ms for which people wait."""
+
+PHRASE_ENDS = ".!?…;:,—"
+SILENT = PHRASE_ENDS + ' "()“”'
+
+_PAUSES = dict.fromkeys(".!?…", 12) | dict.fromkeys(",;:—", 6)
+"""Frames of silence after a sign and before the next clause's first phoneme: 0.3 s and 0.15 s."""
+_QUIET = 0.01
+"""Samples below this (-40 dB) are silence at the end of a clause."""
+
+
+def layout(phonemes: Sequence[str], vocabulary: dict[str, int]) -> tuple[str, list[tuple[int, int]]]:
+    """Words in a row: the symbols that the model knows, and where each word's sounds begin and end in them.
+
+    Signs and spaces after a word are not part of its span; spaces at the very end are left out. A word without
+    sounds lies where it stands, at the end on the last symbol.
+    """
+    kept = ["".join(symbol for symbol in word if symbol in vocabulary) for word in phonemes]
+    symbols = "".join(kept).rstrip()
+    spans, at = [], 0
+    for word in kept:
+        begin = max(0, min(at, len(symbols) - 1))
+        spans.append((begin, max(begin, min(at + len(word.rstrip(SILENT)), len(symbols)))))
+        at += len(word)
+    return symbols, spans
+
+
+def runs(symbols: str, limit: int) -> Iterator[tuple[int, int]]:
+    """Cut what is too long for one run: after a sign, or a word, or (if there is neither) anywhere."""
+    begin = 0
+    while len(symbols) - begin > limit:
+        window = symbols[begin : begin + limit]
+        cut = max(window.rfind(sign) for sign in PHRASE_ENDS) + 1 or window.rfind(" ") + 1 or limit
+        yield begin, begin + cut
+        begin += cut
+    if begin < len(symbols):
+        yield begin, len(symbols)
+
+
+def word_marks(
+    words: Sequence[SpokenWord],
+    spans: Sequence[tuple[int, int]],
+    run: tuple[int, int],
+    bounds: np.ndarray,
+    base: int = 0,
+) -> list[Mark]:
+    """Times of the words that begin in a run.
+
+    Args:
+        words: of the whole clause.
+        spans: of the words, see ``layout``.
+        run: first symbol of the run, and one past its last.
+        bounds: (symbols of the run + 1,) frame at which each symbol begins; the last is the end of the last.
+        base: frames before the run.
+    """
+    first, stop = run
+    marks = []
+    for word, (begin, end) in zip(words, spans, strict=True):
+        if first <= begin < stop:
+            start_ms, end_ms = ((base + int(bounds[min(i, stop) - first])) * 25 for i in (begin, end))
+            marks.append(Mark(word.written, start_ms, end_ms))
+    return marks
+
+
+def whole_frames(lengths: np.ndarray) -> np.ndarray:
+    """Lengths in whole frames, at least 1 each, whose running sum follows the exact one without drifting."""
+    ends = [0]
+    for exact in np.cumsum(lengths):
+        ends.append(max(ends[-1] + 1, round(float(exact))))
+    return np.diff(ends)
+
+
+def pause(symbols: str, samples: np.ndarray) -> np.ndarray:
+    """The silence that is missing after a run, in whole frames: clauses follow one another directly.
+
+    Args:
+        symbols: of the run; its last sign says how long to pause.
+        samples: how the run ends.
+    """
+    wanted = _PAUSES.get(symbols.rstrip(' "()“”')[-1:], 0) - LEAD  # which the next clause begins with
+    loud = np.flatnonzero(np.abs(samples) > _QUIET)
+    silent = len(samples) - (loud[-1] + 1 if len(loud) else 0)
+    return np.zeros(max(0, round(wanted - silent / FRAME)) * FRAME, np.float32)
+
+
+def session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    """An ONNX model on the CPU that gives memory back and leaves waiting cores to others."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Pieces differ in length; an arena would keep the blocks of every length there was.
+    options.enable_cpu_mem_arena = False
+    # The language model writes at the same time on the same cores.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
