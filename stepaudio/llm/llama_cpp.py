@@ -22,6 +22,7 @@ from typing import Any
 from stepaudio.core.conversation import Message, fit
 from stepaudio.core.errors import BackendError, ConfigError
 from stepaudio.llm.base import Finished, LLMEvent, Reads, Sampling, TextDelta
+from stepaudio.llm.gguf import check_gguf
 from stepaudio.llm.prompt import render
 
 SLOTS = 1
@@ -60,7 +61,7 @@ class LlamaCpp:
         threads: of the CPU; no more than there are cores.
 
     Raises:
-        ConfigError: the file is no GGUF file; the message says what to do.
+        ConfigError: the file is damaged or no GGUF file; the message says what to do.
         BackendError: llama.cpp cannot load it.
     """
 
@@ -224,24 +225,6 @@ class LlamaCpp:
             return json.load(connection.getresponse())["tokens"]
         finally:
             connection.close()
-
-
-def check_gguf(path: Path) -> None:
-    """See that ``path`` begins as a GGUF file does (llama.cpp itself checks that the tensors are all there).
-
-    Raises:
-        ConfigError: it does not, or cannot be read; the message says what to do.
-    """
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-    except OSError as error:
-        raise ConfigError(f"cannot read the language model {path}: {error.strerror}") from error
-    if magic != b"GGUF":
-        raise ConfigError(
-            f"{path} is not a GGUF file: name a model in GGUF format, or, if `stepaudio` fetched it, "
-            f"run `stepaudio models verify` and `stepaudio models pull`"
-        )
 
 
 def _most_tokens(message: Message) -> int:
