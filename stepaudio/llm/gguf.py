@@ -1,6 +1,7 @@
 """GGUF files: whether one is whole, seen from its header before llama.cpp gets it.
 
-llama.cpp ends the whole process on some damaged files, and on others reads on where nothing is.
+llama.cpp refuses most damaged files by itself, with a message that tells a user nothing; a download that broke
+off is so common that it should be named.
 The layout is that of the GGUF specification (ggml, ``docs/gguf.md``), versions 2 and 3, little-endian.
 """
 
@@ -17,12 +18,14 @@ _SCALARS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 """Value types of the metadata and their bytes; besides them there are strings and arrays."""
 _STRING, _ARRAY = 8, 9
 
+# fmt: off
 _BLOCKS = {
-    **{0: (1, 4), 1: (1, 2), 30: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34)},
-    **{10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 16: (256, 66)},
-    **{17: (256, 74), 18: (256, 98), 19: (256, 50), 20: (32, 18), 21: (256, 110), 22: (256, 82)},
-    **{23: (256, 136), 29: (256, 56), 39: (32, 17)},
+    0: (1, 4), 1: (1, 2), 30: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34),
+    10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 16: (256, 66),
+    17: (256, 74), 18: (256, 98), 19: (256, 50), 20: (32, 18), 21: (256, 110), 22: (256, 82),
+    23: (256, 136), 29: (256, 56), 39: (32, 17),
 }
+# fmt: on
 """Tensor types: numbers in a block, and its bytes (``ggml.h``). Of a newer type only the start is checked."""
 
 _MOST = 1 << 20

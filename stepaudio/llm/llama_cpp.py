@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-import importlib
 import json
 import os
 import socket
@@ -42,8 +41,8 @@ MARGIN_TOKENS = 64
 
 SPINS = 1000
 """Turns of the loop in which an idle compute thread waits before it sleeps. libgomp's own 300,000 stop all
-progress when other work (ears, voice, other programs) holds a core: measured beside such work, 135M model, two
-threads: 1000 CPU-ms to the first token instead of 260. On free cores, 1000 costs about 10 % of the decoding
+progress when other work (ears, voice, other programs) holds a core: measured beside such work, 135M model,
+two threads: 1000 CPU-ms to the first token instead of 260. On free cores, 1000 costs about 10 % of the decoding
 speed and nothing of the first token."""
 
 STOP = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"]
@@ -88,7 +87,8 @@ class LlamaCpp:
         params.n_batch = params.n_ubatch = BATCH_TOKENS
         params.n_cache_reuse = REUSE_TOKENS
         params.cache_ram_mib = 0  # copies of old prompts; the slot itself is the cache
-        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = min(threads, os.cpu_count() or threads)
+        threads = min(threads, os.cpu_count() or threads)
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
         # Read, not mapped: most weights are repacked for AVX2 (the first token comes in 0.7 of the time),
         # and the pages of the file would stay beside the repacked copy: 1.9 GB instead of 1.3.
         params.load_mode = llama.llama_load_mode.LLAMA_LOAD_MODE_NONE
@@ -103,8 +103,8 @@ class LlamaCpp:
         except (RuntimeError, ValueError) as error:
             self._folder.cleanup()
             raise BackendError(
-                f"llama.cpp cannot load {path}: the file may be damaged (`stepaudio models verify` finds that, "
-                f"`stepaudio models pull` mends it), be no language model, or not fit the free memory"
+                f"llama.cpp cannot load {path}: the file may be damaged (`stepaudio models verify` finds "
+                f"that, `stepaudio models pull` mends it), be no language model, or not fit the free memory"
             ) from error
 
     async def generate(
@@ -238,7 +238,9 @@ def _import_llama() -> Any:
     if ours:
         os.environ["GOMP_SPINCOUNT"] = str(SPINS)
     try:
-        return importlib.import_module("xllamacpp")
+        import xllamacpp
+
+        return xllamacpp
     except ImportError as error:
         raise BackendError(
             f"llama.cpp cannot be loaded ({error}): reinstall the package xllamacpp; if libgomp.so.1 is what "
