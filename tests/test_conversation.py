@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 
@@ -91,7 +92,7 @@ def test_the_beginning_stays_still_while_a_talk_grows(seed: int) -> None:
         history.append(Message("assistant", "a" * rng.randrange(5, 60)))
 
     cuts = 0
-    for before, after in zip(prompts, prompts[1:], strict=False):
+    for before, after in pairwise(prompts):
         if after[: len(before)] != before:
             cuts += 1
             assert size(after) <= 31 + KEPT * (budget - 31)
