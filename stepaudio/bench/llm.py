@@ -127,13 +127,17 @@ def render(result: dict[str, Any]) -> RenderableType:
     table.add_row("language model", f"{result['llm']} ({result['why']})")
     table.add_row("right answers", f"{result['right']} of {result['questions']}, {share}")
     table.add_row("  with numbers and accents as written", str(result["as_written"]))
-    table.add_row("right answers, Chinese", f"{result['chinese']['right']} of {result['chinese']['questions']}")
+    table.add_row(
+        "right answers, Chinese", f"{result['chinese']['right']} of {result['chinese']['questions']}"
+    )
     table.add_row("first token, cached prompt", f"{first['median']:.0f} ms, p90 {first['p90']:.0f} ms")
     table.add_row(
         "  prompt", f"{result['prompt_tokens']} tokens, {result['cached_tokens']} of them cached (medians)"
     )
     table.add_row("speed", f"{result['tokens_per_second']:.1f} tokens/s")
-    table.add_row("length", f"{words['median']:.0f} words, p90 {words['p90']:.0f}, longest {words['max']:.0f}")
+    table.add_row(
+        "length", f"{words['median']:.0f} words, p90 {words['p90']:.0f}, longest {words['max']:.0f}"
+    )
     table.add_row("cut by the length limit", str(result["cut"]))
     table.add_row("with signs that cannot be spoken", str(len(result["unspeakable"])))
     table.caption = "--json lists the wrong answers" if result["wrong"] else None
