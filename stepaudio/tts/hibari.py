@@ -18,13 +18,13 @@ from hibari import dsp
 from stepaudio.core.audio import AudioChunk
 from stepaudio.core.clauses import Clause
 from stepaudio.tts.base import Capabilities, Speech, Voice
-from stepaudio.tts.prosody import FRAME, LEAD, RATE, SILENT, layout, pause, runs, session, word_marks
+from stepaudio.tts.prosody import FRAME, RATE, SILENT, audible, layout, runs, session, word_marks
 from stepaudio.tts.voices import HIBARI
 
 if TYPE_CHECKING:
     from stepaudio.tts.text import Pronouncer
 
-RECIPE = "durations-1"
+RECIPE = "durations-2"
 """Names what ``expose_durations`` makes (for ``ModelStore.derived``); it changes when that does."""
 
 MAX_SYMBOLS = 240
@@ -33,6 +33,7 @@ GAIN = 1.0
 
 MODEL = "hibari.onnx"
 _LENGTHS = "/Cast_32_output_0"  # (tokens,): frames of 25 ms
+_ENERGY = "/Mul_62_output_0"  # (1, 2 * frames)
 
 
 class Hibari:
@@ -67,7 +68,6 @@ class Hibari:
         base = 0  # frames of the runs before this one
         for first, stop in runs(symbols, MAX_SYMBOLS):
             samples, bounds = self._speak(symbols[first:stop], speed)
-            samples = np.concatenate([samples, pause(symbols[first:stop], samples)])
             marks = word_marks(words, spans, (first, stop), bounds, base)
             yield Speech(AudioChunk(samples, RATE, base * FRAME), tuple(marks))
             base += len(samples) // FRAME
@@ -75,18 +75,22 @@ class Hibari:
     def _speak(self, symbols: str, speed: float) -> tuple[np.ndarray, np.ndarray]:
         """Audio of a run, and the frame at which each of its symbols begins (and the last one ends)."""
         tokens = np.array([[0, *(self._vocabulary[symbol] for symbol in symbols), 0]])
-        lengths, *parts = self._network.run(
-            [_LENGTHS, "lh", "theta", "ln", "lr", "phi", "f0"],
+        lengths, energy, *parts = self._network.run(
+            [_LENGTHS, _ENERGY, "lh", "theta", "ln", "lr", "phi", "f0"],
             {"ids": tokens, "speed": np.array([speed], np.float32)},
         )
-        skipped = max(0, int(lengths[0]) - LEAD)
-        parts = [part[0, ..., 2 * skipped :] for part in parts]  # they have two columns a frame
+        bounds = np.cumsum(lengths)[:-1]
+        begin, end = audible(symbols, energy[0])
+        # Two columns a frame; one frame more at each end, for the synthesis is loud at the very ends.
+        low, high = max(0, begin - 1), min(int(lengths.sum()), end + 1)
+        parts = [part[0, ..., 2 * low : 2 * high] for part in parts]
         samples = dsp.synth(*parts, np.random.default_rng(0))  # the same noise every time
-        return samples * np.float32(GAIN), np.cumsum(lengths)[:-1] - skipped
+        samples = samples[(begin - low) * FRAME : (end - low) * FRAME] * np.float32(GAIN)
+        return samples, np.clip(bounds, begin, end) - begin
 
 
 def expose_durations(model: Path, out: Path) -> None:
-    """Write the published model with one more output: how many frames each phoneme lasts.
+    """Write the published model with two more outputs: how many frames each phoneme lasts, and the energy.
 
     Args:
         model: folder with the published model.
@@ -95,6 +99,9 @@ def expose_durations(model: Path, out: Path) -> None:
     import onnx
 
     published = onnx.load(model / MODEL)
-    lengths = onnx.helper.make_tensor_value_info(_LENGTHS, onnx.TensorProto.INT64, ["tokens"])
-    published.graph.output.append(lengths)
+    for name, kind, shape in (
+        (_LENGTHS, onnx.TensorProto.INT64, ["tokens"]),
+        (_ENERGY, onnx.TensorProto.FLOAT, [1, "half_frames"]),
+    ):
+        published.graph.output.append(onnx.helper.make_tensor_value_info(name, kind, shape))
     onnx.save(published, out / MODEL)

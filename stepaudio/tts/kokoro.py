@@ -9,10 +9,10 @@ The published ONNX model makes a whole utterance at once. ``split`` cuts it, onc
 A piece alone would not sound like a part of the whole, for two reasons, and ``split`` mends both. The
 harmonic source begins every run at phase 0: the decoder gets an input for the phase to begin at. And
 adaptive instance normalisation (Huang & Belongie 2017) measures mean and variance over whatever it is given:
-the decoder takes them as an input, and they are measured once a voice. With 100 ms of neighbouring frames on
-each side, a join then differs from the whole utterance no more than any other place does. Normalising by
-given statistics is one multiplication and one addition instead of seven passes over the data, which pays for
-computing the neighbours.
+the decoder takes them as an input, and they are measured once a voice, for three lengths. With 100 ms of
+neighbouring frames on each side, a join then differs from the whole utterance no more than any other place
+does. Normalising by given statistics is one multiplication and one addition instead of seven passes over the
+data, which pays for computing the neighbours.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from __future__ import annotations
 import json
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -33,11 +34,10 @@ from stepaudio.core.errors import unknown
 from stepaudio.tts.base import Capabilities, Speech, Voice
 from stepaudio.tts.prosody import (
     FRAME,
-    LEAD,
     RATE,
     SILENT,
+    audible,
     layout,
-    pause,
     runs,
     session,
     whole_frames,
@@ -75,9 +75,17 @@ _ENERGY = "/encoder/Reshape_1_output_0"  # (1, 2 * frames)
 _CYCLES = "/decoder/decoder/generator/m_source/l_sin_gen/CumSum_output_0"  # (1, 2 * frames, harmonics)
 _HARMONICS = 9
 
-_TYPICAL = {  # what a voice says while its statistics are measured
-    "en": "ðə mjuzˈiəm ˈOpənz æt nˈIn əklˈɑk, ænd ʧˈɪldɹən ˈʌndəɹ twˈɛlv mA ˈɛntəɹ fɔɹ fɹˈi.",
-    "cmn": "tʰu↗ʂu→kwa↓n mei↓tʰjɛ→n ʦau↓ʂa↘ŋ pa→tjɛ↓n kʰai→mə↗n, ꭧou→mwo↘ je↓ pu↘ ɕjou→ɕi→.",
+_TYPICAL = {  # what a voice says while its statistics are measured: a word, a phrase, a sentence
+    "en": (
+        "ʃˈʊɹ!",
+        "jˈɛs, ʌv kˈɔɹs.",
+        "ðə mjuzˈiəm ˈOpənz æt nˈIn əklˈɑk, ænd ʧˈɪldɹən ˈʌndəɹ twˈɛlv mA ˈɛntəɹ fɔɹ fɹˈi.",
+    ),
+    "cmn": (
+        "xau↓.",
+        "xau↓tə, mei↗ wə↘ntʰi↗.",
+        "tʰu↗ʂu→kwa↓n mei↓tʰjɛ→n ʦau↓ʂa↘ŋ pa→tjɛ↓n kʰai→mə↗n, ꭧou→mwo↘ je↓ pu↘ ɕjou→ɕi→.",
+    ),
 }
 
 
@@ -104,7 +112,7 @@ class Kokoro:
         self._text = session(derived / "text.onnx", threads)
         self._prosody = session(derived / "prosody.onnx", threads)
         self._decoder = session(derived / "decoder.onnx", threads)
-        self._known: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self._known: dict[str, _Manner] = {}
         self._lock = threading.Lock()
 
     def voices(self) -> tuple[Voice, ...]:
@@ -112,7 +120,7 @@ class Kokoro:
         return tuple(voice for voice in KOKORO if (self._voices / f"{voice.id}.bin").is_file())
 
     def synthesize(self, clause: Clause, voice: Voice) -> Iterator[Speech]:
-        """Speak a clause piece by piece. The first clause that a voice ever speaks takes a second longer.
+        """Speak a clause piece by piece. The first clause that a voice ever speaks takes seconds longer.
 
         Raises:
             ConfigError: there is no file of this voice.
@@ -122,31 +130,33 @@ class Kokoro:
         symbols, spans = layout([word.phonemes for word in words], self._vocabulary)
         if all(symbol in SILENT for symbol in symbols):
             return
-        table, statistics = self._voice(voice.id)
+        manner = self._manner(voice.id)
         slowest, fastest = self.capabilities.speed
         speed = min(max(clause.style.speed or 1.0, slowest), fastest)
         marks: list[Mark] = []  # of words not yet heard
         pieces_done, base = 0, 0  # frames of the runs before this one
         for first, stop in runs(symbols, MAX_TOKENS):
-            plan = self._plan(symbols[first:stop], table, speed)
-            marks += word_marks(words, spans, (first, stop), plan.bounds, base)
-            tail = np.zeros(0, np.float32)
-            for begin, end in pieces(plan.frames, pieces_done):
-                samples = self._decode(plan, begin, end, statistics)
-                samples[: len(tail)] = blend(tail, samples[: len(tail)])
-                length = (end - begin) * FRAME
-                samples, tail = samples[:length], samples[length:]
+            plan = self._plan(symbols[first:stop], manner.table, speed)
+            statistics = manner.of_length(plan.frames)
+            skipped, last = audible(symbols[first:stop], plan.energy[0])
+            length = last - skipped
+            marks += word_marks(
+                words, spans, (first, stop), np.clip(plan.bounds, skipped, last) - skipped, base
+            )
+            tail = np.zeros(FADE, np.float32)  # the first piece is faded in, the last one out
+            for begin, end in pieces(length, pieces_done):
+                samples = self._decode(plan, skipped + begin, skipped + end, statistics)
+                samples[:FADE] = blend(tail, samples[:FADE])
+                samples, tail = np.split(samples, [(end - begin) * FRAME])
                 pieces_done += 1
                 now = len(marks)
-                start = (base + begin) * FRAME
-                if end < plan.frames:
+                if end < length:
                     now = sum(mark.start_ms < (base + end) * 25 for mark in marks)
                 else:
-                    silence = pause(symbols[first:stop], samples)
-                    samples = np.concatenate([samples, silence])
-                    base += plan.frames + len(silence) // FRAME
-                yield Speech(AudioChunk(samples, RATE, start), tuple(marks[:now]))
+                    samples[-FADE:] = blend(samples[-FADE:], np.zeros(FADE, np.float32))
+                yield Speech(AudioChunk(samples, RATE, (base + begin) * FRAME), tuple(marks[:now]))
                 del marks[:now]
+            base += length
 
     def _plan(self, symbols: str, table: np.ndarray, speed: float) -> _Plan:
         tokens = np.array([[0, *(self._vocabulary[symbol] for symbol in symbols), 0]])
@@ -156,7 +166,6 @@ class Kokoro:
             {"tokens": tokens, "style": style, "speed": np.array([speed], np.float32)},
         )
         lengths = whole_frames(exact[0])
-        lengths[0] = LEAD
         alignment = np.zeros((len(lengths), lengths.sum()), np.float32)
         alignment[np.repeat(np.arange(len(lengths)), lengths), np.arange(lengths.sum())] = 1
         aligned, pitch, energy = self._prosody.run(
@@ -172,27 +181,56 @@ class Kokoro:
         stop = (end - low) * FRAME + (FADE if end < plan.frames else 0)
         return samples[(begin - low) * FRAME : stop].copy()
 
-    def _voice(self, id: str) -> tuple[np.ndarray, np.ndarray]:
-        """Style table (510, 1, 256) and statistics of a voice."""
+    def _manner(self, id: str) -> _Manner:
         with self._lock:
             if id not in self._known:
                 path = self._voices / f"{id}.bin"
                 if not path.is_file():
                     raise unknown("Kokoro voice", id, [voice.id for voice in self.voices()])
                 table = np.fromfile(path, "<f4").reshape(-1, 1, 256)
-                kept = self._derived / f"{id}.npy"
+                kept = self._derived / f"{id}.npz"
                 try:
-                    statistics = np.load(kept, allow_pickle=False)
-                except (OSError, ValueError, EOFError):  # not there, or cut short
-                    statistics = self._measure(table, _TYPICAL["cmn" if id.startswith("z") else "en"])
-                    _keep(statistics, kept)
-                self._known[id] = table, statistics
+                    with np.load(kept) as file:
+                        manner = _Manner(table, file["frames"], file["statistics"])
+                except (OSError, ValueError, KeyError, EOFError, BadZipFile):  # not there, or cut short
+                    manner = self._measure(table, _TYPICAL["cmn" if id.startswith("z") else "en"])
+                    _keep(manner, kept)
+                self._known[id] = manner
             return self._known[id]
 
-    def _measure(self, table: np.ndarray, symbols: str) -> np.ndarray:
-        plan = self._plan(symbols, table, 1.0)
+    def _measure(self, table: np.ndarray, typical: Sequence[str]) -> _Manner:
         measuring = session(self._derived / "measure.onnx", self._threads)
-        return measuring.run(["statistics"], plan.cut(0, plan.frames))[0]
+        plans = [self._plan(symbols, table, 1.0) for symbols in typical]
+        found = [measuring.run(["statistics"], plan.cut(0, plan.frames))[0] for plan in plans]
+        order = np.argsort([plan.frames for plan in plans])
+        return _Manner(table, np.array([plan.frames for plan in plans])[order], np.stack(found)[order])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Manner:
+    """A voice.
+
+    Attributes:
+        table: (510, 1, 256) float32, the style for every number of phonemes.
+        frames: (n,) lengths of typical utterances, rising.
+        statistics: (n, 1, channels, 1) float32, what the decoder measured over them.
+    """
+
+    table: np.ndarray
+    frames: np.ndarray
+    statistics: np.ndarray
+
+    def of_length(self, frames: int) -> np.ndarray:
+        """Statistics for an utterance of so many frames.
+
+        The silence at its ends is always about as long, so in a mean over time it counts by 1 / length.
+        Given the statistics of long ones, a word alone would be 60 dB too soft.
+        """
+        places = 1 / self.frames[::-1]  # rising
+        at = float(np.interp(1 / frames, places, np.arange(len(places))))
+        low = min(int(at), len(places) - 2)
+        short, long = self.statistics[::-1][low + 1], self.statistics[::-1][low]
+        return (long + (short - long) * (at - low)).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -256,10 +294,10 @@ def blend(old: np.ndarray, new: np.ndarray) -> np.ndarray:
     return old * (1 - weight) + new * weight
 
 
-def _keep(statistics: np.ndarray, path: Path) -> None:
+def _keep(manner: _Manner, path: Path) -> None:
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-            np.save(file, statistics)
+            np.savez(file, frames=manner.frames, statistics=manner.statistics)
         Path(file.name).replace(path)
     except OSError:
         pass  # a read-only or full disk: they are measured again next time

@@ -35,14 +35,14 @@ _KOKORO_LANGUAGES = {  # first letter of a Kokoro voice
     "j": "ja",
     "p": "pt-BR",
 }
-_KOKORO_NAMES = """
-    af_heart af_alloy af_aoede af_bella af_jessica af_kore af_nicole af_nova af_river af_sarah af_sky
-    am_adam am_echo am_eric am_fenrir am_liam am_michael am_onyx am_puck am_santa
-    bf_alice bf_emma bf_isabella bf_lily bm_daniel bm_fable bm_george bm_lewis
-    zf_xiaobei zf_xiaoni zf_xiaoxiao zf_xiaoyi zm_yunjian zm_yunxi zm_yunxia zm_yunyang
-    ef_dora em_alex em_santa ff_siwis hf_alpha hf_beta hm_omega hm_psi if_sara im_nicola
-    jf_alpha jf_gongitsune jf_nezumi jf_tebukuro jm_kumo pf_dora pm_alex pm_santa
-""".split()
+_KOKORO_NAMES = (
+    "af_heart af_alloy af_aoede af_bella af_jessica af_kore af_nicole af_nova af_river af_sarah "
+    "af_sky am_adam am_echo am_eric am_fenrir am_liam am_michael am_onyx am_puck am_santa bf_alice "
+    "bf_emma bf_isabella bf_lily bm_daniel bm_fable bm_george bm_lewis zf_xiaobei zf_xiaoni "
+    "zf_xiaoxiao zf_xiaoyi zm_yunjian zm_yunxi zm_yunxia zm_yunyang ef_dora em_alex em_santa "
+    "ff_siwis hf_alpha hf_beta hm_omega hm_psi if_sara im_nicola jf_alpha jf_gongitsune jf_nezumi "
+    "jf_tebukuro jm_kumo pf_dora pm_alex pm_santa "
+)
 
 KOKORO = tuple(
     Voice(
@@ -52,7 +52,7 @@ KOKORO = tuple(
         {"f": "female", "m": "male"}[name[1]],
         licence="Apache-2.0",
     )
-    for name in _KOKORO_NAMES
+    for name in _KOKORO_NAMES.split()
 )
 """The 54 official voices. They speak the text of ``Kokoro.capabilities``; a voice of another language does it
 with an accent."""
@@ -109,7 +109,7 @@ class Pace:
     realtime: float
 
     def in_time(self, ahead_s: float, length_s: float) -> bool:
-        """Will a clause of ``length_s`` follow ``ahead_s`` of audio without a gap, with a quarter to spare?"""
+        """Will a clause of ``length_s`` follow ``ahead_s`` of audio without a gap, a quarter to spare?"""
         first_s = 1.25 * self.first_s
         return first_s <= ahead_s and first_s + 1.25 * self.realtime * length_s <= ahead_s + length_s
 
