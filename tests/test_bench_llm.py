@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from stepaudio import config
 from stepaudio.bench import llm as bench
-from stepaudio.config import Config
 from stepaudio.core.conversation import Message
 from stepaudio.core.errors import ConfigError
 from stepaudio.engine import Engine
@@ -41,7 +41,13 @@ def test_what_counts_as_right(said: str, reference: str, language: str, right: b
 
 @pytest.mark.parametrize(
     ("text", "speakable"),
-    [("Rome is the capital.", True), ("**Rome**", False), ("1. Rome", False), ("- Rome", False), ("Rome 🎉", False)],
+    [
+        ("Rome is the capital.", True),
+        ("**Rome**", False),
+        ("1. Rome", False),
+        ("- Rome", False),
+        ("Rome 🎉", False),
+    ],
 )
 def test_what_can_be_spoken(text: str, speakable: bool) -> None:
     assert (bench.UNSPEAKABLE.search(text) is None) is speakable
@@ -78,7 +84,9 @@ def test_the_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parrot = Parrot()
     monkeypatch.setattr(Engine, "llm", parrot)
     progress: list[tuple[float, float | None]] = []
-    result = bench.run(Config(), tmp_path, limit=2, on_progress=lambda *step: progress.append(step))
+    result = bench.run(
+        config.load(None, {}).config, tmp_path, limit=2, on_progress=lambda *step: progress.append(step)
+    )
     assert (result["questions"], result["right"], result["share"], result["as_written"]) == (2, 1, 0.5, 1)
     assert result["chinese"] == {"questions": 2, "right": 1}
     assert (result["prompt_tokens"], result["cached_tokens"], parrot.warmed) == (20, 12, 1)
@@ -96,4 +104,4 @@ def test_the_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_questions_the_message_names_the_flag(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--data"):
-        bench.run(Config(), tmp_path)
+        bench.run(config.load(None, {}).config, tmp_path)

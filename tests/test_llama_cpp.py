@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -27,10 +27,11 @@ Push = Callable[[dict[str, Any]], bool]
 class FakeServer:
     """llama.cpp's server object: calls back from the thread that called it, until it is told to stop."""
 
-    chunks: list[dict[str, Any]] = []
-    requests: list[dict[str, Any]] = []
+    chunks: ClassVar[list[dict[str, Any]]] = []
+    requests: ClassVar[list[dict[str, Any]]] = []
     error: Exception | None = None
     endless = False
+    params: ClassVar[Any] = None
 
     def __init__(self, params: Any) -> None:
         if params.model.path.endswith("broken.gguf"):
@@ -211,7 +212,7 @@ def test_without_its_socket_tokens_are_counted_by_bytes(llm: LlamaCpp, fake: typ
 
 
 def test_an_answer_longer_than_the_context_is_a_wrong_setting(llm: LlamaCpp) -> None:
-    with pytest.raises(ConfigError, match="llm.max_tokens"):
+    with pytest.raises(ConfigError, match=r"llm\.max_tokens"):
         ask(llm, max_tokens=1000)
 
 

@@ -16,6 +16,10 @@ def test_messages_become_openais_chat_format() -> None:
     assert render([]) == []
 
 
+def test_half_a_character_does_no_harm() -> None:
+    assert render([Message("user", "a\ud83db")]) == [{"role": "user", "content": "a?b"}]
+
+
 def test_the_system_prompt_is_one_line_and_short() -> None:
     # It is in the cache, but each of its tokens is read with each token of the answer.
     assert "\n" not in SYSTEM_PROMPT and len(SYSTEM_PROMPT) < 800

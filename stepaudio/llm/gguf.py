@@ -1,7 +1,7 @@
 """GGUF files: whether one is whole, seen from its header before llama.cpp gets it.
 
-llama.cpp refuses most damaged files by itself, with a message that tells a user nothing; a download that broke
-off is so common that it should be named.
+llama.cpp refuses most damaged files by itself, with a message that tells a user nothing; a download that
+broke off is so common that it should be named.
 The layout is that of the GGUF specification (ggml, ``docs/gguf.md``), versions 2 and 3, little-endian.
 """
 

@@ -40,10 +40,10 @@ MARGIN_TOKENS = 64
 """For what a template adds once: the opening of the answer, a date, a default system prompt."""
 
 SPINS = 1000
-"""Turns of the loop in which an idle compute thread waits before it sleeps. libgomp's own 300,000 stop all
-progress when other work (ears, voice, other programs) holds a core: measured beside such work, 135M model,
-two threads: 1000 CPU-ms to the first token instead of 260. On free cores, 1000 costs about 10 % of the decoding
-speed and nothing of the first token."""
+"""Turns of the loop in which an idle compute thread waits before it sleeps. libgomp's own 300,000 stop nearly
+all progress when other work (ears, voice, other programs) holds a core: beside such work the 135M model took,
+with two threads, 1000 ms of processor time to the first token instead of 260. On free cores, 1000 turns cost
+about 10 % of the speed of writing, and nothing of the first token."""
 
 STOP = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"]
 """Ends an answer in which a small model spells out a control token letter by letter."""
@@ -229,7 +229,7 @@ class LlamaCpp:
 
 def _most_tokens(message: Message) -> int:
     # A tokenizer over bytes never makes more tokens than there are bytes.
-    return len(message.text.encode()) + FRAME_TOKENS
+    return len(message.text.encode("utf-8", "replace")) + FRAME_TOKENS
 
 
 def _import_llama() -> Any:

@@ -13,5 +13,11 @@ SYSTEM_PROMPT = (
 
 
 def render(messages: Sequence[Message]) -> list[dict[str, str]]:
-    """The conversation in OpenAI's chat format, which llama.cpp and all servers take."""
-    return [{"role": message.role, "content": message.text} for message in messages]
+    """The conversation in OpenAI's chat format, which llama.cpp and all servers take.
+
+    Halves of characters (lone surrogates, which JSON can hold and UTF-8 cannot) become question marks.
+    """
+    return [
+        {"role": message.role, "content": message.text.encode("utf-8", "replace").decode()}
+        for message in messages
+    ]
