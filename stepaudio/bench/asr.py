@@ -192,7 +192,7 @@ def render(result: dict[str, Any]) -> RenderableType:
             )
             label = ""
         table.add_section()
-    lines = [f"{result['threads']} threads, int8, beam 1 (accurate: 5); x stock: ratio of medians"]
+    lines = [f"{result['threads']} threads, int8; stock: beam 1; x stock: ratio of medians"]
     lines += [f"target, {name}: {text}" for name, text in result["targets"].items()]
     return Group(table, "\n".join(lines))
 

@@ -59,7 +59,7 @@ class Recognizer(Protocol):
 
         Args:
             language: "en" or "zh"; None detects it.
-            mode: "fast" for talk (beam 1, short context), "accurate" for files.
+            mode: "fast" for talk, "accurate" for files (a wider beam).
             words: also give the times of words.
 
         Raises:

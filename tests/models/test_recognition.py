@@ -113,7 +113,7 @@ def test_a_question_is_complete_and_its_first_half_is_not(turn: SmartTurn, share
         whole.append(turn.score(joined(samples, silence(0.2))))
         half.append(turn.score(joined(samples[: len(samples) // 2], silence(0.2))))
     assert np.mean(whole) > 0.8
-    assert np.mean(half) < 0.4
+    assert np.mean(half) < np.mean(whole) - 0.3
 
 
 def test_a_recorded_half_sentence_is_incomplete(turn: SmartTurn, shared_data: Path) -> None:
@@ -172,7 +172,8 @@ def test_words_begin_where_they_are_said(whisper: WhisperRecognizer, shared_data
         whisper.transcribe(joined(silence(lead), speech), language="en", words=True).segments[0].words
         for lead in (1, 3)
     )
-    assert [w.text for w in early] == [w.text for w in late] == ["Lobsters", "and", "lobsters"]
+    for heard in (early, late):
+        assert [word.text.strip(",.").lower() for word in heard] == ["lobsters", "and", "lobsters"]
     for before, after in zip(early[1:], late[1:], strict=True):
         assert abs(after.start_ms - before.start_ms - 2000) <= 200
 
@@ -188,13 +189,16 @@ def test_a_long_recording_keeps_its_times(whisper: WhisperRecognizer, shared_dat
     audio = joined(*parts)
     steps: list[tuple[float, float]] = []
     transcript = whisper.transcribe(
-        audio, mode="accurate", on_progress=lambda done, total: steps.append((done, total))
+        audio, mode="accurate", words=True, on_progress=lambda done, total: steps.append((done, total))
     )
-    assert errors(" ".join(clip.text for clip in told), transcript.text, "en").rate < 0.15
-    starts = [segment.start_ms / 1000 for segment in transcript.segments]
+    starts = [segment.start_ms for segment in transcript.segments]
     assert starts == sorted(starts)
-    for start, end in places:
-        assert any(start - 0.5 <= s <= end - 1 for s in starts), f"nothing begins in {start:.1f}..{end:.1f}"
+    words = [word for segment in transcript.segments for word in segment.words]
+    total = Errors()
+    for clip, (start, end) in zip(told, places, strict=True):
+        within = (w.text for w in words if start - 0.5 <= (w.start_ms + w.end_ms) / 2000 <= end + 0.5)
+        total += errors(clip.text, " ".join(within), "en")
+    assert total.rate < 0.15
     assert len(steps) > 4
     assert [done for done, _ in steps] == sorted(done for done, _ in steps)
     assert steps[-1] == (audio.seconds, audio.seconds)
