@@ -43,7 +43,7 @@ from stepaudio.tts.prosody import (
     whole_frames,
     word_marks,
 )
-from stepaudio.tts.voices import KOKORO
+from stepaudio.tts.voices import KOKORO, language_of
 
 if TYPE_CHECKING:
     import onnx
@@ -126,7 +126,8 @@ class Kokoro:
             ConfigError: there is no file of this voice.
         """
         accent = voice.language if voice.language.startswith("en") else "en-US"
-        words = self._pronouncer.pronounce(clause.text, accent=accent)
+        language = language_of(clause) if clause.style.dialect else None  # None: by what is around
+        words = self._pronouncer.pronounce(clause.text, language, accent)
         symbols, spans = layout([word.phonemes for word in words], self._vocabulary)
         if all(symbol in SILENT for symbol in symbols):
             return
