@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from stepaudio.core.conversation import Message
 
 SYSTEM_PROMPT = (
-    "You are a helpful voice assistant. Answer in one short spoken sentence, "
-    "in the language of the question (用户说中文时，用中文口语简短回答)."
+    "You are a knowledgeable voice assistant. Your answer is spoken aloud. Reply in the language of the "
+    "question, in one short sentence of plain words. Name the exact fact that is asked for. "
+    "Write numbers as words."
 )
+"""Measured with Qwen2.5 1.5B, temperature 0: 95 of 150 LLaMA Questions right, 8 words an answer (median).
+No Chinese in it: with a clause of it the model answers "Say hi." in Chinese."""
 
 
 def render(messages: Sequence[Message]) -> list[dict[str, str]]:
