@@ -84,10 +84,10 @@ def number(text: str) -> str:
 _UNITS = dict(
     pair.split(":")
     for pair in (
-        "km:千米 m:米 cm:厘米 mm:毫米 nm:纳米 μm:微米 um:微米 dm:分米 kg:千克 KG:千克 Kg:千克 g:克 mg:毫克 μg:微克 t:吨 lb:磅 lbs:磅 "
-        "oz:盎司 ft:英尺 in:英寸 yd:码 mi:英里 L:升 l:升 ml:毫升 mL:毫升 ML:毫升 km/h:公里每小时 mph:英里每小时 m/s:米每秒 "
-        "Hz:赫兹 kHz:千赫兹 KHz:千赫兹 MHz:兆赫兹 GHz:吉赫兹 KB:千字节 kb:千比特 MB:兆字节 GB:吉字节 TB:太字节 Mbps:兆比特每秒 "
-        "mbps:兆比特每秒 Gbps:吉比特每秒 kbps:千比特每秒 fps:帧每秒 rpm:转每分 bpm:拍每分 h:小时 min:分钟 s:秒 ms:毫秒 μs:微秒 ns:纳秒 "
+        "km:公里 m:米 cm:厘米 mm:毫米 nm:纳米 μm:微米 um:微米 dm:分米 kg:千克 KG:千克 Kg:千克 g:克 mg:毫克 μg:微克 t:吨 lb:磅 lbs:磅 "
+        "oz:盎司 ft:英尺 in:英寸 yd:码 mi:英里 L:升 l:升 ml:毫升 mL:毫升 ML:毫升 km/h:每小时~公里 mph:每小时~英里 m/s:每秒~米 "
+        "Hz:赫兹 kHz:千赫兹 KHz:千赫兹 MHz:兆赫兹 GHz:吉赫兹 KB:KB MB:兆 GB:GB TB:TB Mbps:每秒~兆 "
+        "mbps:每秒~兆 Gbps:每秒~G fps:每秒~帧 rpm:每分钟~转 bpm:每分钟~拍 h:小时 min:分钟 s:秒 ms:毫秒 μs:微秒 ns:纳秒 "
         "W:瓦 kW:千瓦 KW:千瓦 MW:兆瓦 GW:吉瓦 kWh:千瓦时 V:伏 kV:千伏 mV:毫伏 A:安 mA:毫安 mAh:毫安时 J:焦耳 kJ:千焦 kcal:千卡 cal:卡 "
         "Pa:帕 kPa:千帕 hPa:百帕 MPa:兆帕 N:牛 dB:分贝 db:分贝 Ω:欧姆 mol:摩尔 ha:公顷 px:像素 ppm:ppm °C:摄氏度 °c:摄氏度 °F:华氏度 °:度 "
         "㏄:毫升 cc:毫升"
@@ -95,7 +95,7 @@ _UNITS = dict(
 )
 for _sign in ("km", "m", "cm", "mm"):
     for _mark, _power in (("²", "平方"), ("2", "平方"), ("³", "立方"), ("3", "立方"), ("^2", "平方"), ("^3", "立方")):
-        _UNITS[_sign + _mark] = _power + _UNITS[_sign]
+        _UNITS[_sign + _mark] = _power + _UNITS[_sign].replace("公里", "千米")
 _PER = {"h": "每小时", "s": "每秒", "min": "每分钟", "d": "每天", "m": "每米", "kg": "每千克", "m²": "每平方米", "m³": "每立方米"}
 _PER |= {"L": "每升", "l": "每升", "人": "每人", "天": "每天", "月": "每月", "年": "每年", "日": "每日", "小时": "每小时", "周": "每周"}
 _PER |= {"次": "每次", "斤": "每斤", "公斤": "每公斤", "个": "每个", "平": "每平", "平米": "每平米", "秒": "每秒", "分钟": "每分钟", "件": "每件"}
@@ -142,6 +142,11 @@ def _after(match: re.Match[str], size: int = 12) -> str:
     return match.string[match.end() : match.end() + size]
 
 
+def _clause(match: re.Match[str]) -> str:
+    """What stands before in the same clause."""
+    return re.split(r"[,，。;；!?]", _before(match))[-1]
+
+
 def count(text: str, after: str) -> str:
     """A cardinal before ``after``: a lone 2 is 两 before what is counted."""
     if text == "2" and after[:1] and after[0] in _COUNTED and not re.match(r"月|年级|年級|号|號|点\d|分之|两|小[学]", after):
@@ -164,7 +169,7 @@ def _clock(match: re.Match[str]) -> str | None:
     hour, minute, second, half = match.groups()
     if int(hour) > 24 or int(minute) > 59 or len(minute) != 2 or (second and int(second) > 59):
         return None
-    if not second and not half and re.search(r"比分|战胜|戰勝|击败|擊敗|[战戰]成|落后|领先|领先|比值|爆冷", _before(match)):
+    if not second and not half and re.search(r"比分|战胜|戰勝|击败|擊敗|[战戰]成|落后|领先|比值|爆冷", _clause(match)):
         return None
     if half and (int(hour) > 12 or re.search(r"上午|下午|晚上|早上|凌晨|中午", _before(match))):
         half = None
@@ -222,11 +227,11 @@ def _service(match: re.Match[str]) -> str | None:
 
 def _coded(match: re.Match[str]) -> str | None:
     before, after = _before(match), _after(match)
-    if not _DIGIT_WORDS.search(before) or re.match(r"[\s]?[个個人元块塊年天%次名千百万亿月日号只条张,，]\d*|\.\d", after):
+    if not _DIGIT_WORDS.search(before) or re.match(r"[\s]?[个個人元块塊年天%次名千百万亿月日号只条张]|[,，.]\d", after):
         return None
     if _STRONG_DIGIT_WORDS.search(before) and len(match.group()) < 3:
         return None
-    return digits(match.group(), "一" if re.search(r"尾号|尾號|编号|房间", before) else "幺")
+    return digits(match.group(), "幺" if re.search(r"[电電]话|話|手机|手機|[热熱][线線]|[打给給拨撥]|致[电電]", before) else "一")
 
 
 def _per_cent(words: str) -> Say:
@@ -262,10 +267,10 @@ def _measure(match: re.Match[str]) -> str | None:
     if unit == "°" and re.match(r"\d", _after(match)):
         return None
     words = _UNITS[unit]
-    said = ("负" if minus else "") + count(low, words) + ("到" + count(high, words) if high else "")
-    if unit == "km/h" or (unit == "km" and per == "h"):
-        return f"每小时{said}公里"
-    return (_PER[per] if per else "") + said + words
+    counted = words.rpartition("~")[2]
+    said = ("负" if minus else "") + count(low, counted) + ("到" + count(high, counted) if high else "")
+    ahead, _, words = words.rpartition("~")
+    return (_PER[per] if per else ahead) + said + words
 
 
 def _big(match: re.Match[str]) -> str:
@@ -291,7 +296,7 @@ def _range(match: re.Match[str]) -> str | None:
     dated = re.match(r"\s?年", after) and len(low) == 4 and len(high) == 4
     if dated or (len(low) == 4 and len(high) == 4 and low[:2] in ("18", "19", "20") and low < high):
         return f"{digits(low)}到{digits(high)}"
-    if re.search(r"比分|胜|勝|负$|平$|击败|擊敗|[战戰]成", before) or (
+    if (re.search(r"比分|胜|勝|负$|平$|击败|擊敗|[战戰]成", _clause(match)) and after[:1] not in _COUNTED) or (
         "-" in match.group() and re.search(r"[㐀-鿿]$", before) and not after.strip() and len(low + high) <= 3
         and not re.search(r"第|是|为|約|约|到|需要|要|有|在$", before)
     ):
@@ -341,7 +346,7 @@ def _letters_to_letters(match: re.Match[str]) -> str:
     return f"{text[0].upper()} {'to' if text[1] == '2' else 'for'} {text[2].upper()}"
 
 
-_CJK = "㐀-鿿豈-﫿"
+_CJK = "㐀-鿿\uf900-\ufaff"
 _N = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?"
 _ALT = lambda words: "|".join(re.escape(w) for w in sorted(words, key=len, reverse=True))  # noqa: E731
 _END = r"(?![A-Za-z\d])"
@@ -380,6 +385,11 @@ _AT_DIGIT: list[tuple[re.Pattern[str], Say]] = [
     _rule(r"(\d+)分之(\d+)", lambda m: f"{cardinal(m.group(1))}分之{cardinal(m.group(2))}"),
     _rule(rf"()({_N})(?:\s?[-–—~]\s?({_N}))?\s?({_UNIT_ALT})(?:/(h|s|min|d|m³|m²|kg|L|l)(?![A-Za-z]))?{_END}", _measure),
     _rule(rf"({_N})[wW](?![A-Za-z\d])", _big),
+    _rule(rf"({_N})k(?![A-Za-z\d])", lambda m: number(m.group(1)) + "千"),
+    _rule(rf"({_N})\s?[xX](?=\s?\d)", lambda m: number(m.group(1)) + "乘"),
+    _rule(r"([056789][05])(?=[后後](?![天年来來]))", lambda m: digits(m.group(1))),
+    _rule(r"(?:315|618|911|211|985|996|007|119|110|120)(?=晚会|晚會|大促|购物|活动|期间|事件|恐|高校|大学|院校|工程|工作制|制度?|急救|报警|火警)|7-11(?!\d)",
+          lambda m: digits(m.group(), "幺")),
     _rule(rf"({_N})\s?[-–—~]\s?({_N})(?![-\d])", _range),
     _rule(r"[A-Za-z\d]2[A-Za-z](?![A-Za-z\d])", lambda m: None),
     _rule(r"0\d+(?![.\d])", lambda m: digits(m.group())),
@@ -466,7 +476,8 @@ def read(text: str, at: int, previous_end: int) -> list[Piece]:
         if match and match.end() > at:
             said = say(match)
             if isinstance(said, str):
-                return [Piece(at, match.start() + len(match.group().rstrip()), said, "zh")]
+                spoken_in = "zh" if rules is not _AT_LETTER or _HAN.search(said) else "en"
+                return [Piece(at, at + len(match.group().rstrip()), said, spoken_in)]
             if said:
                 return said
     if char.isalpha():

@@ -118,6 +118,7 @@ def roman(text: str) -> int:
 
 MONTHS = "January February March April May June July August September October November December".split()
 _MONTH = {m[:3].lower(): m for m in MONTHS} | {m.lower(): m for m in MONTHS} | {"sept": "September"}
+_FULL_MONTHS = {m.lower() for m in MONTHS}
 _DAYS = {d[:3]: d for d in "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()}
 _DAYS |= {"Tues": "Tuesday", "Thur": "Thursday", "Thurs": "Thursday", "Weds": "Wednesday"}
 _DAYS_SHORT = {"Mo": "Monday", "Tu": "Tuesday", "We": "Wednesday", "Th": "Thursday", "Fr": "Friday"}
@@ -219,7 +220,7 @@ _ABBREVIATIONS = {
 for _word in ("mr", "ms", "mrs"):
     del _ABBREVIATIONS[_word]
 _ONLY_BEFORE_DIGIT = {"no.", "nos.", "fig.", "figs.", "ch.", "sec.", "eq.", "vol.", "pp.", "ed.", "ext.", "est."}
-_NOT_AT_END = {"co.", "al.", "ave.", "min.", "max.", "rep.", "col.", "gen.", "mt.", "ft.", "temp.", "ca.", "sen.", "gov."}
+_MAY_END = {"etc.", "a.m.", "p.m.", "inc.", "ltd.", "corp.", "jr.", "sr.", "al.", "ph.d.", "b.c.", "a.d.", "u.s.a.", "d.c."}
 _STATES = dict(
     pair.split(":")
     for pair in (
@@ -378,7 +379,11 @@ def _day_month(match: re.Match[str]) -> list[Piece] | None:
         return None  # "5 may be enough"
     the = "" if re.search(r"\bthe\s$", _before(match, 5), re.I) else "the "
     said = f"{the}{ordinal(int(day))} of {_MONTH[month.lower()]}"
-    end = match.end(3) if match.group(3) else match.end(2)
+    # The full stop of "Sept." belongs to the month, that of "July." to the sentence.
+    dotted = match.group(3) and month.lower() not in _FULL_MONTHS and _after(match, 3).strip()
+    if match.group(3) and not dotted:
+        year_text = None
+    end = match.end(3) if dotted else match.end(2)
     comma = "," if year_text and "," in match.string[end : match.start(4)] else ""
     pieces = [Piece(match.start(), end, said + comma, "en")]
     return pieces + ([Piece(*match.span(4), year(year_text), "en")] if year_text else [])
@@ -512,6 +517,8 @@ def _fraction(match: re.Match[str]) -> str | None:
     minus, whole, top, bottom = match.groups()
     if re.search(r"[A-Za-z]-$", _before(match, 2)) or len(top) > 6 or len(bottom) > 6 or (top[0] == "0" and len(top) > 1) or bottom[0] == "0":
         return None
+    if " " in match.group() and "=" in _before(match, 3) + _after(match, 3):
+        return f"{cardinal(top)} divided by {cardinal(bottom)}"
     said = _fraction_words(top, bottom)
     if whole:
         said = f"{cardinal(whole)} and " + ("a half" if said == "one half" else said)
@@ -633,16 +640,10 @@ def _abbreviation(match: re.Match[str]) -> str | None:
     if key in _ONLY_BEFORE_DIGIT and not re.match(r"\s?[\dIVX]", after):
         return None
     said = _ABBREVIATIONS[key]
-    if word.endswith(".") and re.match(r"\s*$|\s+[A-Z][a-z]|[\"”)]", after) and key not in ("vs.", "mr.", "mrs.", "ms.", "e.g.", "i.e."):
-        if re.match(r"\s*$", after) or not (word[0].isupper() or key in _NOT_AT_END) or key in ("u.s.", "u.k.", "u.s.a."):
-            if key in _NOT_AT_END and re.match(r"\s+[A-Z]", after):
-                return said
-            if not re.match(r"\s*$", after) and key in ("u.s.", "u.k.", "u.n.", "d.c."):
-                return said  # "the U.S. Senate"
-            return said.rstrip(",") + "."
     if said.endswith(",") and after.startswith(","):
-        said = said[:-1]
-    return said
+        return said[:-1]
+    at_end = not after.strip() or (key in _MAY_END and re.match(r"[\"”)]?\s+[A-Z]", after))
+    return said.rstrip(",") + "." if word.endswith(".") and at_end else said
 
 
 def _title(match: re.Match[str]) -> str | None:
@@ -709,7 +710,7 @@ def _feet_inches(match: re.Match[str]) -> str:
 
 
 def _inches(match: re.Match[str]) -> str | None:
-    if _before(match, 300).rpartition("\n")[2].count('"') % 2:
+    if len(re.findall(r'(?<!\d)"', _before(match, 300))) % 2:
         return None  # closes a quotation
     return f"{number(match.group(1))} {'inch' if match.group(1) == '1' else 'inches'}"
 
@@ -737,7 +738,9 @@ def _multiple(match: re.Match[str]) -> str:
     return f"{number(match.group(1))} {'times' if match.group(2) in 'x×X' and _after(match, 8).startswith((' faster', ' more', ' as', ' the', ' large', ' high', ' bigge', ' slowe', ' small')) else 'x'}"
 
 
-def _dimension(match: re.Match[str]) -> list[Piece]:
+def _dimension(match: re.Match[str]) -> list[Piece] | None:
+    if re.match(r"\s?[\d.]+\s?=", _after(match)) or re.search(r"[=+]\s?$", _before(match)):
+        return None
     return [
         Piece(*match.span(1), number(match.group(1)), "en"),
         Piece(*match.span(2), "by", "en"),
@@ -766,6 +769,7 @@ _AT_DIGIT: list[tuple[re.Pattern[str], Say]] = [
     _rule(r"(\d{1,2})([-/.])(\d{1,2})\2((?:1[0-9]|20)\d{2})(?![\d-])", _numeric_date),
     _rule(r"(\d{1,2})(/)(\d{1,2})/(\d{2})(?![\d/])", _numeric_date),
     _rule(r"(?:\d{1,2}[-. ])?\(?\d{3}\)?[-. ]\d{3}[-. ]\d{4}(?:-\d{1,4})?(?![\d-])", _phone),
+    _rule(r"\d{1,7}(?:-\d{1,7}){3,7}(?![\d-])|\d{4}(?: \d{4}){2,5}(?!\d)", _phone),  # ISBN, cards
     _rule(r"\d{3}-\d{2}-\d{4}(?![\d-])|\d{3}-\d{4}(?![\d-])", _phone),
     _rule(r"1-8\d\d(?:-[A-Z\d]{1,8}){1,4}(?![A-Za-z\d-])", _phone),
     _rule(rf"(\d{{1,2}}):(\d{{2}})(?::(\d{{2}}))?(?:\s?({_AMPM}))?{_ZONE}(?![\d:])", _clock),
@@ -785,9 +789,10 @@ _AT_DIGIT: list[tuple[re.Pattern[str], Say]] = [
     _rule(r"(\d{4}(?=\ss)|\d{4}(?=['s])|\d0)(?:\s(?<=\d{4}\s)|')?s(?![A-Za-z\d])", _decade),
     _rule(r"()((?:\d{1,5}\.){2,5}\d{1,5})(?![\d.]*\d)", _version),
     _rule(rf"({_N})\s({_BIG})\s({_UNIT_ALT}){_END}", _measure_big),
-    _rule(rf"()({_N})\s?({_UNIT_ALT})(?:/({_PER_ALT}))?{_END}", _measure),
+    _rule(rf"()({_N})\s?({_UNIT_ALT})(?:/({_PER_ALT}))?(?:(?<=[a-z])\.(?=[,;)]|\s[a-z])|{_END})", _measure),
     _rule(r"(\d{1,5}(?:\.\d{1,3})?)\s?([x×])(?=\s?\d)", _dimension),
     _rule(r"(\d{1,5}(?:\.\d{1,3})?)([xX])(?![A-Za-z\d])", _multiple),
+    _rule(rf"({_N})\s?(bn|mn|tn)(?![A-Za-z\d])", lambda m: f"{number(m.group(1))} {_MAGNITUDE[m.group(2)]}"),
     _rule(rf"({_N})([kKMBbT])(?![A-Za-z\d])",
           lambda m: f"{number(m.group(1))} {m.group(2)}" if m.group(2) in "MBT" or "." in m.group(1) and m.group(2) == "K" or m.group(1) in ("2", "4", "8") and m.group(2) == "K" or m.group(2) == "b" else f"{number(m.group(1))} thousand"),
     _rule(rf"\d{{1,6}}[{_L}]+[{_L}\d]*", lambda m: _serial(m) if len(m.group()) < 60 else None),
@@ -841,6 +846,7 @@ _AT_LETTER: list[tuple[re.Pattern[str], Say]] = [
     _rule(rf"(US|C|CA|A|AU|HK|S|NZ|NT|R)(\$)\s?({_N})(?:\s?[-–~]\s?({_N}))?(?:[\s-]?({_BIG}|k|K|m|M|bn|b|B)(?![A-Za-z\d]))?(?:/({_PER_ALT})(?![A-Za-z]))?", _money),
     _rule(rf"()(USD|GBP|EUR|JPY|CNY|RMB|INR|KRW|Rs\.?)\s?({_N})()(?:\s?({_BIG}|k|K|m|M|bn|b|B)(?![A-Za-z\d]))?()", _money),
     _rule(r"(Ph\.\s?D)\.?(?![a-z])", "PhD"),
+    _rule(r"(?<=[a-z] )St\.(?=\s[a-z]|[,;]|$)", lambda m: "Street" if re.search(r"\b[A-Z][a-z]+ $", _before(m)) else None),
     _rule(rf"({_ALT(_TITLES)})\.?(?=\s[A-Z][\w.]|\s[A-Z]\.)(?![A-Za-z])", _title),
     _rule(rf"((?i:{_ALT(_STREET)}))(?:\.|(?=[\s,]|$))", _street),
     _rule(rf"({_ALT(_STATES)})(?=,?\s\d{{5}}(?!\d))", _state),
@@ -848,6 +854,7 @@ _AT_LETTER: list[tuple[re.Pattern[str], Say]] = [
           lambda m: {"N": "North", "S": "South", "E": "East", "W": "West"}[m.group(1)]),
     _rule(r"(?i:no)\.\s?(?=\d)", "number"),
     _rule(rf"(?i:{_ALT(k for k in _ABBREVIATIONS if k[0].isalpha())})(?![A-Za-z\d])", lambda m: _abbreviation(m)),
+    _rule(r"[B-HJ-Z]\.(?=\s?(?:[A-Z]\.\s?){0,3}[A-Z][a-z])|[AI]\.(?=\s?[A-Z]\.)", lambda m: m.group()[0]),  # J. K. Rowling
     _rule(r"(?:[A-Z]\.){2,10}(?![a-z])", lambda m: m.group().replace(".", "") + ("." if re.match(r"\s*$", _after(m)) and len(m.group()) > 6 else "")),
     _rule(rf"({_COUNTED})\s([IVXLC]{{1,7}})(?![\w'’])", _roman_after),
     _rule(rf"({_REGNAL})\s([IVX]{{1,7}})(?![\w'’])", _regnal),
@@ -871,6 +878,10 @@ def _sign(text: str, at: int, previous_end: int, previous_numeric: bool) -> str 
     before, after = text[max(0, at - 30) : at], text[at + 1 : at + 31]
     left, right = before[-1:], after[:1]
     if char in "-–—~":
+        equation = "=" in text[max(0, at - 60) : at + 60]
+        if char == "-" and equation and re.match(r"\s?[\w(√]", after) and re.search(r"(?:^|[\w²³)(=,±]\s?)$", before):
+            if left == right == " " or not left.isalnum():
+                return "minus"
         numeric_after = re.match(r"\s?(?:[$£€¥]?\.?\d)", after)
         if not numeric_after:
             return None
@@ -946,7 +957,8 @@ def read(text: str, at: int, previous_end: int, words_only: bool = False) -> lis
         word = _WORD.match(text, at)
         if word:
             return [Piece(*word.span(), word.group(), "en")]
-        return []
+        if char not in _SIGNS or text[at - 1 : at].isalpha() or text[at + 1 : at + 2].isalpha():
+            return []  # another script; a Greek letter alone has a name
     numeric = bool(_NUMERIC_END.search(text[max(0, previous_end - 12) : previous_end])) and previous_end > 0
     spoken = _sign(text, at, previous_end, numeric)
     return [Piece(at, at + 1, spoken, "en")] if spoken else []

@@ -87,7 +87,7 @@ _RULES: list[tuple[str, str, str, str]] = [
     ("的", r"", r"", "de5"),
     ("着", r"[睡找点猜碰摸见够逮打]不?得?$", r"^(?:$|[了,。吗的啦呢\W])", "zhao2"),
     ("着", r"[不得]$", r"", "zhao2"),
-    ("着", r"", r"^[急火凉迷慌魔]", "zhao2"),
+    ("着", r"", r"^(?:[急凉迷慌魔]|火(?!锅|车|把|山|腿))", "zhao2"),
     ("着", r"", r"^[手陆装眼色重想力落实]", "zhuo2"),
     ("着", r"", r"", "zhe5"),
     ("还", r"[归偿退返奉交送]$", r"", "huan2"),
@@ -122,6 +122,13 @@ _RULES: list[tuple[str, str, str, str]] = [
     ("干", r"", r"", "gan1"),
     ("数", r"", r"^(?:一数|数|不清|不尽|得|到|着|了|钱|完|过|落|星)", "shu3"),
     ("数", r"", r"", "shu4"),
+    ("数", r"数一$|[请去来会能]$", r"^(?!字|学|据|量|码|值)", "shu3"),
+    ("为", r"", r"^(?:你|我|他|她|它|您|大家|人民|此|什么|何|孩子|自己|客户|用户|国争)", "wei4"),
+    ("曾", r"^$", r"^[国昭巩子庆荫志]", "zeng1"),
+    ("单", r"姓$", r"", "shan4"),
+    ("切", r"", r"^(?:菜|肉|成|片|开|割|蛋糕|水果|换|断|块|丝|一)", "qie1"),
+    ("倒", r"[帮给]我$", r"", "dao4"),
+    ("倒", r"", r"^[杯一]", "dao4"),
     ("教", r"", r"^(?:我|你|他|她|我们|书|会|人|孩子|学生|小|英|中|数|汉|他们|她们|得|过|了|不会|给)", "jiao1"),
     ("几", r"", r"^(?:乎|率)", "ji1"),
     ("几", r"", r"", "ji3"),
@@ -177,6 +184,29 @@ for _char, _left, _right, _reading in _RULES:
 _GROUND_NEXT = "上下里中面方区图位点板球铁理质域址产段主带形势步震狱坪毯税利段价名级处缘底道,。的、是有和与为"
 _NEUTRAL_LAST = set("们子头么")  # 孩子 桌子 石头: neutral when they end a word that the dictionary lacks
 
+_FAR = 20  # characters on either side that the network may look at
+# Words that the phrase dictionary reads wrong for everyday speech, or lacks.
+_OWN = {
+    "大夫": "dai4 fu5", "背着": "bei1 zhe5", "数一数": "shu3 yi5 shu3", "数数": "shu3 shu4", "量一量": "liang2 yi5 liang5",
+    "曾国藩": "zeng1 guo2 fan1", "切菜": "qie1 cai4", "这儿": "zhe4 er5", "那儿": "na4 er5", "哪儿": "na3 er5",
+    "一会儿": "yi2 hui4 er5", "一点儿": "yi4 dian3 er5", "好玩儿": "hao3 wan2 er5", "有点儿": "you3 dian3 er5",
+    "玩儿": "wan2 er5", "事儿": "shi4 er5", "味儿": "wei4 er5", "的话": "de5 hua4", "行不行": "xing2 bu5 xing2",
+    "还给": "huan2 gei3", "还钱": "huan2 qian2", "长得": "zhang3 de5", "答应": "da1 ying5", "结果": "jie2 guo3",
+}  # fmt: skip
+# Words whose last syllable is neutral in the standard language; the dictionary gives it its full tone.
+_NEUTRAL = frozenset(
+    "东西 朋友 先生 学生 知道 衣服 喜欢 时候 地方 头发 妈妈 爸爸 哥哥 姐姐 弟弟 妹妹 爷爷 奶奶 叔叔 舅舅 姑姑 太太 谢谢 看看 听听 试试 想想 说说 走走 "
+    "丈夫 师傅 月亮 豆腐 窗户 故事 名字 聪明 厉害 打算 商量 里面 外面 上面 下面 前面 后面 里头 外头 上头 眼睛 耳朵 漂亮 清楚 认识 告诉 麻烦 消息 休息 "
+    "关系 客气 事情 明白 舒服 生意 力气 脾气 运气 福气 小气 凉快 热闹 老实 糊涂 打听 收拾 咳嗽 耽误 吩咐 嘴巴 尾巴 葡萄 萝卜 行李 亲戚 亲家 人家 "
+    "大方 大意 便当 部分 本事 比方 玻璃 薄荷 部首 裁缝 苍蝇 称呼 除了 畜生 刺猬 凑合 大爷 大娘 道士 灯笼 点心 动静 动弹 队伍 对付 多少 恶心 风筝 "
+    "干事 高粱 膏药 告示 疙瘩 胳膊 功夫 工夫 姑娘 骨头 寡妇 规矩 闺女 蛤蟆 含糊 核桃 和尚 红火 后头 活泼 伙计 护士 机灵 家伙 架势 见识 交情 街坊 "
+    "结实 戒指 精神 考究 口袋 快活 困难 喇叭 懒得 老婆 老爷 累赘 篱笆 利落 力量 粮食 溜达 骆驼 马虎 码头 买卖 馒头 毛病 眉毛 门道 迷糊 蘑菇 模糊 木头 "
+    "那么 那个 这个 奴才 女婿 暖和 疟疾 盘算 朋友 皮匠 屁股 枇杷 便宜 漂亮 婆家 铺盖 欺负 亲事 勤快 情形 拳头 热和 认得 软和 扫帚 商量 烧饼 少爷 牲口 "
+    "师父 石榴 石头 时辰 实在 使唤 世故 似的 事故 收成 首饰 舒坦 疏忽 爽快 思量 算计 岁数 抬举 特务 体面 跳蚤 铁匠 头发 妥当 挖苦 娃娃 晚上 早上 "
+    "委屈 位置 稳当 稀罕 媳妇 下巴 吓唬 相公 相声 想法 笑话 心思 新鲜 星星 猩猩 行头 兄弟 秀才 学问 丫头 衙门 哑巴 胭脂 烟筒 养活 吆喝 妖精 钥匙 衣裳 "
+    "义务 意识 意思 应酬 冤枉 约莫 云彩 匀称 在乎 早晨 怎么 扎实 眨巴 栅栏 张罗 丈人 帐篷 招呼 招牌 折腾 芝麻 枝子 指甲 指头 种子 主意 转悠 庄稼 壮实 状元 "
+    "字号 自在 祖宗 琢磨 作坊 觉得 晓得 记得 值得 舍得 显得 懂得 哪里 这里 那里 家里 心里 手里 夜里 屋里".split()
+) - {"部首", "位置", "意识", "义务", "事故", "想法", "实在", "世故", "情形", "困难", "早晨", "力量", "特务", "岁数", "部分", "亲家"}
 _PHRASE_LIMIT = 8  # characters in the longest phrase worth looking up
 
 
@@ -191,6 +221,11 @@ class Polyphones:
         # The input half of both LSTMs does not depend on the state: computed once for every character.
         self._forward = weights["embedding"] @ weights["forward_input"] + weights["forward_bias"]
         self._backward = weights["embedding"] @ weights["backward_input"] + weights["backward_bias"]
+        # Both directions take their steps together: one product with the two state matrices side by side.
+        self._state = np.zeros((64, 256), np.float32)
+        for gate in range(4):
+            self._state[:32, 64 * gate : 64 * gate + 32] = weights["forward_state"][:, 32 * gate : 32 * gate + 32]
+            self._state[32:, 64 * gate + 32 : 64 * gate + 64] = weights["backward_state"][:, 32 * gate : 32 * gate + 32]
         self._weights = weights
         self._unknown, self._first, self._last = (int(i) for i in table["special"])
         self._index = {str(char): i for i, char in enumerate(table["characters"])}
@@ -203,30 +238,26 @@ class Polyphones:
     def knows(self, char: str) -> bool:
         return char in self._candidates
 
-    @staticmethod
-    def _run(inputs: np.ndarray, recurrent: np.ndarray) -> np.ndarray:
-        """An LSTM over [n, 128] inputs (gates i, f, g, o): hidden states [n, 32]."""
-        hidden = cell = np.zeros(32, np.float32)
-        states = np.empty((len(inputs), 32), np.float32)
+    def _states(self, ids: list[int]) -> np.ndarray:
+        """Hidden states of both directions, (len(ids), 64). Gates are in the order i, f, g, o."""
+        inputs = np.stack([self._forward[ids].reshape(-1, 4, 32), self._backward[ids[::-1]].reshape(-1, 4, 32)], axis=2)
+        inputs = inputs.reshape(-1, 256)
+        hidden = cell = np.zeros(64, np.float32)
+        states = np.empty((len(ids), 64), np.float32)
         for step, row in enumerate(inputs):
-            gates = row + hidden @ recurrent
+            gates = row + hidden @ self._state
             squashed = 1 / (1 + np.exp(-gates))
-            cell = squashed[32:64] * cell + squashed[:32] * np.tanh(gates[64:96])
-            hidden = squashed[96:] * np.tanh(cell)
+            cell = squashed[64:128] * cell + squashed[:64] * np.tanh(gates[128:192])
+            hidden = squashed[192:] * np.tanh(cell)
             states[step] = hidden
+        states[:, 32:] = states[::-1, 32:].copy()
         return states
 
     def __call__(self, sentence: str, places: list[int]) -> list[str]:
         """Readings of the characters at ``places``, all of them known."""
         ids = [self._first, *(self._index.get(char, self._unknown) for char in sentence), self._last]
         w = self._weights
-        states = np.concatenate(
-            [
-                self._run(self._forward[ids], w["forward_state"]),
-                self._run(self._backward[ids[::-1]], w["backward_state"])[::-1],
-            ],
-            axis=1,
-        )[[place + 1 for place in places]]
+        states = self._states(ids)[[place + 1 for place in places]]
         logits = np.maximum(states @ w["hidden"] + w["hidden_bias"], 0) @ w["output"] + w["output_bias"]
         return [
             self._readings[max(self._candidates[sentence[place]], key=lambda c, row=row: row[c])]
@@ -237,9 +268,11 @@ class Polyphones:
 # --- sentences ---------------------------------------------------------------------------------
 
 
-def _lookup(word: str) -> list[str]:
-    return lazy_pinyin(
-        word, style=Style.TONE3, neutral_tone_with_five=True, v_to_u=False, errors=lambda chars: [""] * len(chars)
+@lru_cache(8192)
+def _lookup(word: str) -> tuple[str, ...]:
+    """Pinyin of a word, "" for what is no Chinese character."""
+    return tuple(
+        lazy_pinyin(word, style=Style.TONE3, neutral_tone_with_five=True, errors=lambda chars: [""] * len(chars))
     )
 
 
@@ -251,24 +284,31 @@ class Mandarin:
         self._simplify = opencc.OpenCC("t2s").convert
         rjieba.cut("加载词典")  # loads its dictionary
 
-    def phonemes(self, text: str) -> tuple[list[str], set[int]]:
-        """Phonemes of a run of Chinese characters.
+    def simplified(self, text: str) -> str:
+        """The text in simplified script, character by character."""
+        simple = self._simplify(text)
+        return simple if len(simple) == len(text) else "".join(self._simplify(char)[:1] or char for char in text)
+
+    def phonemes(self, text: str, start: int, end: int) -> tuple[list[str], list[int]]:
+        """Phonemes of the run of Chinese characters ``text[start:end]``, the rest being context.
 
         Args:
-            text: Chinese characters only, simplified or traditional.
+            text: simplified, with the punctuation that is heard; other scripts may occur in the context.
+            start: of the run.
+            end: one past its last character.
 
         Returns:
-            One string a character, and the places at which words end.
+            One string a character, and where in the run its words begin.
         """
-        simple = self._simplify(text)
-        if len(simple) != len(text):
-            simple = "".join(self._simplify(char)[:1] or char for char in text)
-        readings, starts = self.readings(simple)
-        return [ipa(reading) for reading in readings], {start - 1 for start in starts[1:]} | {len(text) - 1}
+        starts, at = [], 0
+        for word in rjieba.cut(text[start:end]):  # for the pauses, also words that no dictionary has
+            starts.append(at)
+            at += len(word)
+        return [ipa(reading) for reading in self.readings(text, start, end)], starts
 
     def words(self, text: str) -> list[str]:
-        """Words of a run of Chinese characters; neighbours that form a known phrase are one word."""
-        cut = rjieba.cut(text)
+        """Words to look up in a run of Chinese characters: known ones; neighbours that form a phrase are one."""
+        cut = rjieba.cut(text, False)
         words: list[str] = []
         index = 0
         while index < len(cut):
@@ -280,24 +320,15 @@ class Mandarin:
                 longer += cut[index + size - 1]
                 if len(longer) > _PHRASE_LIMIT:
                     break
-                if longer in PHRASES_DICT:
+                if longer in PHRASES_DICT or longer in _OWN:
                     best, phrase = size, longer
             words.append(phrase)
             index += best
         return words
 
-    def readings(self, text: str, context: str | None = None, offset: int = 0) -> tuple[list[str], list[int]]:
-        """Pinyin of a run of Chinese characters, with the tones of running speech.
-
-        Args:
-            text: simplified characters only.
-            context: the sentence around, punctuation included; ``text`` begins in it at ``offset``.
-            offset: where.
-
-        Returns:
-            One syllable ("hao3") a character, and where the words begin.
-        """
-        context = text if context is None else context
+    def readings(self, context: str, begin: int, end: int) -> list[str]:
+        """As ``phonemes``, in pinyin: one syllable ("hao3") a character, with the tones of running speech."""
+        text = context[begin:end]
         words = self.words(text)
         readings: list[str] = []
         starts: list[int] = []
@@ -305,33 +336,37 @@ class Mandarin:
         for number, word in enumerate(words):
             start = len(readings)
             starts.append(start)
-            if len(word) > 1:
-                found = _lookup(word)
-                readings += found if len(found) == len(word) else [_lookup(char)[0] for char in word]
-                if word not in PHRASES_DICT:
-                    # No phrase: pypinyin cut it further; what it left alone is undecided like any lone character.
-                    for place, char in enumerate(word):
-                        near = word[max(0, place - 1) : place + 2]
-                        if self._polyphones.knows(char) and not any(near[i : i + 2] in PHRASES_DICT for i in (0, 1) if len(near) > i + 1):
-                            undecided.append(start + place)
-                if readings[-1][:-1] == "er" and word[-1] in "儿兒" and word not in PHRASES_DICT:
-                    readings[-1] = "er5"
+            if word in _OWN:
+                readings += _OWN[word].split()
                 continue
-            ruled = self._alone(word, context, offset + start, words, number)
-            readings.append(ruled or _lookup(word)[0])
-            if not ruled and self._polyphones.knows(word):
-                undecided.append(start)
+            readings += _lookup(word)
+            if word in _NEUTRAL:
+                readings[-1] = readings[-1][:-1] + "5"
+            if word in PHRASES_DICT and len(word) > 1:
+                continue
+            # The readings of what is no phrase are decided by its surroundings, character by character.
+            for place, char in enumerate(word):
+                if any(word[i : i + 2] in PHRASES_DICT for i in (place - 1, place) if 0 <= i < len(word) - 1):
+                    continue
+                ruled = self._alone(char, context, begin + start + place, words, number)
+                if ruled:
+                    readings[start + place] = ruled
+                elif self._polyphones.knows(char) and not (place and char in _NEUTRAL_LAST):
+                    undecided.append(start + place)
+            if len(word) > 1 and word[-1] == "儿":
+                readings[-1] = "er5"
         if undecided:
-            low, high = max(0, offset - 30), min(len(context), offset + len(text) + 30)
-            for place, reading in zip(
-                undecided, self._polyphones(context[low:high], [offset - low + p for p in undecided]), strict=True
-            ):
+            low, high = max(0, begin - _FAR), end + _FAR
+            places = [begin - low + place for place in undecided]
+            for place, reading in zip(undecided, self._polyphones(context[low:high], places), strict=True):
                 readings[place] = reading
-        return _sandhi(text, readings, starts), starts
+        return _sandhi(text, readings, starts)
 
     def _alone(self, char: str, context: str, at: int, words: list[str], number: int) -> str | None:
         """Reading of a one-character word by rule, None where there is no rule."""
         if char == "地":
+            if len(words[number]) > 1:
+                return None
             before = words[number - 1] if number else ""
             after = words[number + 1] if number + 1 < len(words) else ""
             return "de5" if len(before) > 1 and after and after[0] not in _GROUND_NEXT else "di4"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -29,6 +30,7 @@ _SIGNS = {"，": ",", "、": ",", "。": ".", "！": "!", "？": "?", "：": ":"
 _SIGNS |= {sign: sign for sign in ",.!?:;—…"} | {"︰": ":", "؟": "?", "،": ",", "।": "."}
 _STRENGTH = {sign: strength for strength, sign in enumerate(",—:;.…!?")}
 _WIDE = str.maketrans(",.!?:;", "，。！？：；")
+_WIDE_SIGNS = "，。！？：；"
 _SIGNS_OF_MELODY = "".join(_STRENGTH)
 
 
@@ -75,16 +77,15 @@ class Pronouncer:
             text: anything.
             language: "en" or "zh": the language of numbers and signs. None: that of the words around them.
         """
+        words = self._words(text, language)
         said = ""
-        before = None
-        for word in self._words(text, language):
-            if before and not (before.language == word.language == "zh" and is_han(said[-2:].strip("，。！？：；—…")[-1:])):
+        for word, following in zip(words, [*words[1:], None], strict=False):
+            if said and not (said[-1] in _WIDE_SIGNS or (is_han(said[-1]) and is_han(word.spoken[0]))):
                 said += " "
-            elif before and not is_han(word.spoken[0]):
-                said += " "
-            piece = word.spoken + word.sign
-            said += piece.translate(_WIDE) if word.language == "zh" else piece
-            before = word
+            wide = word.language == "zh" or (following is not None and following.language == "zh")
+            said += (word.spoken.translate(_WIDE) if word.language == "zh" else word.spoken) + (
+                word.sign.translate(_WIDE) if wide else word.sign
+            )
         return said
 
     def pronounce(self, text: str, language: str | None = None, accent: str = "en-US") -> tuple[SpokenWord, ...]:
@@ -155,6 +156,12 @@ class Pronouncer:
     def _pronounce(self, words: list[_Word], accent: str) -> None:
         """Fill in the phonemes of every word."""
         units = [unit for index, word in enumerate(words) for unit in _units(index, word)]
+        text, places = "", []
+        if any(unit.han for unit in units):
+            for unit in units:
+                places.append(len(text))
+                text += unit.text + unit.sign.translate(_WIDE)
+            text = self._mandarin.simplified(text)
         start = 0
         while start < len(units):
             end = start + 1
@@ -162,29 +169,28 @@ class Pronouncer:
                 end += 1
             run = units[start:end]
             if run[0].han:
-                self._chinese(run)
+                self._chinese(run, text, places[start])
             else:
                 self._english(run, accent)
             start = end
-        for unit, following in zip(units, [*units[1:], None], strict=True):
+        for unit, following in zip(units, [*units[1:], None], strict=False):
             word = words[unit.word]
             sounds = "".join(sound for sound in unit.phonemes if sound in ALPHABET)
             # English words, and Chinese words rather than characters, are apart; so is all that a sign parts.
             space = " " if following and (unit.sign or unit.ends_word or not unit.han or not following.han) else ""
             word.phonemes += sounds + unit.sign + space
 
-    def _chinese(self, run: list[_Unit]) -> None:
-        text = "".join(unit.text for unit in run)
-        found, ends = self._mandarin.phonemes(text)
+    def _chinese(self, run: list[_Unit], text: str, start: int) -> None:
+        """Phonemes of Chinese units that follow each other without a sign, ``text[start:]``."""
+        size = sum(len(unit.text) for unit in run)
+        found, begins = self._mandarin.phonemes(text, start, start + size)
+        ends = {begin - 1 for begin in begins} | {size - 1}
         at = 0
         for unit in run:
-            size = len(unit.text)
-            sounds = ""
-            for place in range(at, at + size):
-                sounds += found[place] + (" " if place in ends and place < at + size - 1 else "")
-            unit.phonemes = sounds
-            unit.ends_word = at + size - 1 in ends
-            at += size
+            last = at + len(unit.text) - 1
+            unit.phonemes = "".join(found[i] + (" " if i in ends and i < last else "") for i in range(at, last + 1))
+            unit.ends_word = last in ends
+            at = last + 1
 
     def _english(self, run: list[_Unit], accent: str) -> None:
         """Phonemes of English words, found in their context: tags, linking and stress depend on it."""
@@ -287,7 +293,7 @@ def _languages(line: str, language: str | None) -> list[str]:
 
 
 _POSSESSIVE = re.compile(r"'[sS](?![A-Za-z])")
-_OTHER_SCRIPT = re.compile(r"[^\W\d_A-Za-zÀ-ɏ㐀-鿿豈-﫿]+")
+_OTHER_SCRIPT = re.compile(r"[^\W\d_A-Za-zÀ-ɏ㐀-鿿\uf900-\ufaff]+")
 
 
 def _read(line: str, at: int, previous_end: int, language: str) -> list[english.Piece]:
@@ -331,7 +337,7 @@ def _melody(line: str, at: int) -> str:
     if char == "-":
         return "—" if (before in (" ", "-", "") and after in (" ", "-")) else ""
     if char == "(":
-        return "" if before.isascii() and before.isalnum() else ","
+        return "," if before.isspace() or (before and is_han(before)) else ""
     if char == ")":
         return "," if line[at + 1 :].strip() and not (after.isascii() and after.isalnum()) else ""
     return _SIGNS.get(char, "")
@@ -356,7 +362,7 @@ class _Unit:
     ends_word: bool = True
 
 
-_UNIT = re.compile(r"(?P<han>[㐀-鿿豈-﫿]+)|(?P<sign>[,.!?:;—…])|(?P<latin>[^㐀-鿿豈-﫿,.!?:;—…]+)")
+_UNIT = re.compile(r"(?P<han>[㐀-鿿\uf900-\ufaff]+)|(?P<sign>[,.!?:;—…])|(?P<latin>[^㐀-鿿\uf900-\ufaff,.!?:;—…]+)")
 
 
 def _units(index: int, word: _Word) -> list[_Unit]:
@@ -380,6 +386,13 @@ def _units(index: int, word: _Word) -> list[_Unit]:
 def _short_words(text: str) -> Iterator[str]:
     """Words fit for a dictionary: capitals that are no acronym in small letters, endless ones in pieces."""
     for word in text.split():
+        if word.count("-") > 3:
+            yield from _short_words(word.replace("-", " "))
+            continue
+        if word.count("'") > 2:
+            word = word.replace("'", "")
+        if not word.isascii():  # é is in the dictionaries, ǒ is not
+            word = "".join(c if c < "\u0100" else unicodedata.normalize("NFD", c)[0] for c in word)
         if word.isupper() and len(word) > 5 and word.isalpha():
             word = word.lower()
         for start in range(0, len(word), _LONGEST_WORD):
