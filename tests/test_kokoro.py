@@ -43,26 +43,39 @@ def test_source_phase_continues_the_source() -> None:
 
 
 def manner() -> _Manner:
-    statistics = np.array([30.0, 20.0, 10.0], np.float32).reshape(3, 1, 1, 1)
-    return _Manner(np.zeros((510, 1, 256), np.float32), np.array([40, 80, 160]), statistics)
+    means = np.array([0.0, 2.0, 4.0], np.float32).reshape(3, 1, 1, 1)
+    variances = np.array([1.0, 1.0, 3.0], np.float32).reshape(3, 1, 1, 1)
+    return _Manner(np.zeros((510, 1, 256), np.float32), np.array([-3.0, 1.0, 2.0]), means, variances)
 
 
 @pytest.mark.parametrize(
-    ("frames", "expected"),
-    [(40, 30), (80, 20), (160, 10), (160 / 3, 25), (320 / 3, 15), (10, 30), (1000, 10)],
+    ("energy", "mean", "variance"),
+    [
+        (-3, 0, 1),
+        (1, 2, 1),
+        (2, 4, 3),
+        (-1, 1, 2),  # half of each: spread about 0 and about 2 by 1 is spread about 1 by 2
+        (1.5, 3, 3),
+        (-9, 0, 1),
+        (9, 4, 3),
+    ],
 )
-def test_statistics_follow_one_over_length_and_stay_within(frames: float, expected: float) -> None:
-    found = manner().of_length(frames)  # type: ignore[arg-type]
-    assert found.shape == (1, 1, 1)
-    assert found.item() == pytest.approx(expected)
+def test_statistics_are_those_of_a_mixture_and_stay_within(
+    energy: float, mean: float, variance: float
+) -> None:
+    found = manner().statistics(energy)
+    assert found.dtype == np.float32
+    assert found.shape == (1, 2, 1)
+    assert found[0, :, 0] == pytest.approx([mean, variance])
 
 
 def test_statistics_are_kept_whole_or_not_at_all(tmp_path: Path) -> None:
     _keep(manner(), tmp_path / "a.npz")
     assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
     with np.load(tmp_path / "a.npz") as file:
-        assert file["frames"].tolist() == [40, 80, 160]
-        assert np.array_equal(file["statistics"], manner().statistics)
+        assert file["energies"].tolist() == [-3, 1, 2]
+        assert np.array_equal(file["means"], manner().means)
+        assert np.array_equal(file["variances"], manner().variances)
     _keep(manner(), tmp_path / "not there" / "a.npz")  # a folder that cannot be written is no error
 
 

@@ -1,18 +1,19 @@
 """Kokoro-82M: the voice for English and Mandarin, heard while the rest of the sentence is still computed.
 
-The published ONNX model makes a whole utterance at once. ``split`` cuts it, once, into three:
+The published ONNX model makes a whole utterance at once. ``split`` cuts it, once, into four:
 
 - *text*: phonemes -> features, and how long every phoneme lasts;
-- *prosody*: features spread over time -> pitch and energy;
-- *decoder*: frames of 25 ms -> audio; nearly all of the work. It runs piece by piece.
+- *prosody*: features spread over frames of 25 ms -> pitch and energy;
+- *blocks*: all of that -> features of half frames;
+- *generator*: those -> audio; nearly all of the work. It alone runs piece by piece.
 
 A piece alone would not sound like a part of the whole, for two reasons, and ``split`` mends both. The
-harmonic source begins every run at phase 0: the decoder gets an input for the phase to begin at. And
+harmonic source begins every run at phase 0: the generator gets an input for the phase to begin at. And
 adaptive instance normalisation (Huang & Belongie 2017) measures mean and variance over whatever it is given:
-the decoder takes them as an input, and they are measured once a voice, for three lengths. With 100 ms of
-neighbouring frames on each side, a join then differs from the whole utterance no more than any other place
-does. Normalising by given statistics is one multiplication and one addition instead of seven passes over the
-data, which pays for computing the neighbours.
+the generator takes them as an input, foretold from what was measured once a voice (``_Manner``). With 100 ms
+of neighbouring frames on each side, a join then differs from the whole utterance no more than any other
+place does. Normalising by given statistics is one multiplication and one addition instead of seven passes
+over the data, which pays for computing the neighbours.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 
     from stepaudio.tts.text import Pronouncer
 
-RECIPE = "split-1"
+RECIPE = "split-2"
 """Names what ``split`` makes (for ``ModelStore.derived``); it changes when that does."""
 
 MAX_TOKENS = 500
@@ -72,6 +73,7 @@ _ALIGNMENT = "/encoder/Cast_4_output_0"  # (tokens, frames) of 0 and 1
 _ALIGNED = "/encoder/MatMul_1_output_0"  # (1, 512, frames)
 _PITCH = "/encoder/Reshape_output_0"  # (1, 2 * frames), Hz
 _ENERGY = "/encoder/Reshape_1_output_0"  # (1, 2 * frames)
+_BLOCKS = "/decoder/decoder/decode.3/Div_4_output_0"  # (1, 512, 2 * frames)
 _CYCLES = "/decoder/decoder/generator/m_source/l_sin_gen/CumSum_output_0"  # (1, 2 * frames, harmonics)
 _HARMONICS = 9
 
@@ -111,7 +113,8 @@ class Kokoro:
         self._voices, self._derived, self._pronouncer, self._threads = voices, derived, pronouncer, threads
         self._text = session(derived / "text.onnx", threads)
         self._prosody = session(derived / "prosody.onnx", threads)
-        self._decoder = session(derived / "decoder.onnx", threads)
+        self._blocks = session(derived / "blocks.onnx", threads)
+        self._generator = session(derived / "generator.onnx", threads)
         self._known: dict[str, _Manner] = {}
         self._lock = threading.Lock()
 
@@ -138,7 +141,7 @@ class Kokoro:
         pieces_done, base = 0, 0  # frames of the runs before this one
         for first, stop in runs(symbols, MAX_TOKENS):
             plan = self._plan(symbols[first:stop], manner.table, speed)
-            statistics = manner.of_length(plan.frames)
+            statistics = manner.statistics(plan.energy.mean())
             skipped, last = audible(symbols[first:stop], plan.energy[0])
             length = last - skipped
             marks += word_marks(
@@ -173,12 +176,15 @@ class Kokoro:
             [_ALIGNED, _PITCH, _ENERGY],
             {_FEATURES: features, _TEXT: text, _ALIGNMENT: alignment, "style": style},
         )
-        return _Plan(np.cumsum(lengths)[:-1], aligned, pitch, energy, style)
+        (blocks,) = self._blocks.run(
+            [_BLOCKS], {_ALIGNED: aligned, _PITCH: pitch, _ENERGY: energy, "style": style}
+        )
+        return _Plan(np.cumsum(lengths)[:-1], pitch, energy, blocks, style)
 
     def _decode(self, plan: _Plan, begin: int, end: int, statistics: np.ndarray) -> np.ndarray:
         """Audio of some frames, and of ``FADE`` samples after them where there are any."""
         low, high = max(0, begin - CONTEXT), min(plan.frames, end + CONTEXT)
-        (samples,) = self._decoder.run(None, plan.cut(low, high) | {"statistics": statistics})
+        (samples,) = self._generator.run(None, plan.cut(low, high) | {"statistics": statistics})
         stop = (end - low) * FRAME + (FADE if end < plan.frames else 0)
         return samples[(begin - low) * FRAME : stop].copy()
 
@@ -192,7 +198,7 @@ class Kokoro:
                 kept = self._derived / f"{id}.npz"
                 try:
                     with np.load(kept) as file:
-                        manner = _Manner(table, file["frames"], file["statistics"])
+                        manner = _Manner(table, file["energies"], file["means"], file["variances"])
                 except (OSError, ValueError, KeyError, EOFError, BadZipFile):  # not there, or cut short
                     manner = self._measure(table, _TYPICAL["cmn" if id.startswith("z") else "en"])
                     _keep(manner, kept)
@@ -201,67 +207,72 @@ class Kokoro:
 
     def _measure(self, table: np.ndarray, typical: Sequence[str]) -> _Manner:
         measuring = session(self._derived / "measure.onnx", self._threads)
-        plans = [self._plan(symbols, table, 1.0) for symbols in typical]
+        plans = sorted(
+            (self._plan(symbols, table, 1.0) for symbols in typical), key=lambda plan: plan.energy.mean()
+        )
         found = [measuring.run(["statistics"], plan.cut(0, plan.frames))[0] for plan in plans]
-        order = np.argsort([plan.frames for plan in plans])
-        return _Manner(table, np.array([plan.frames for plan in plans])[order], np.stack(found)[order])
+        means, variances = np.split(np.stack(found), 2, axis=2)
+        return _Manner(table, np.array([plan.energy.mean() for plan in plans]), means, variances)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Manner:
-    """A voice.
+    """A voice, and what the generator measured while it said typical things.
 
     Attributes:
         table: (510, 1, 256) float32, the style for every number of phonemes.
-        frames: (n,) lengths of typical utterances, rising.
-        statistics: (n, 1, channels, 1) float32, what the decoder measured over them.
+        energies: (n,) mean energy of the typical utterances, rising.
+        means: (n, 1, channels, 1) float32, over time, of all that is normalised.
+        variances: the same of the variances.
     """
 
     table: np.ndarray
-    frames: np.ndarray
-    statistics: np.ndarray
+    energies: np.ndarray
+    means: np.ndarray
+    variances: np.ndarray
 
-    def of_length(self, frames: int) -> np.ndarray:
-        """Statistics for an utterance of so many frames.
+    def statistics(self, energy: float) -> np.ndarray:
+        """Statistics of an utterance, foretold from its mean energy: (1, 2 * channels, 1) float32.
 
-        The silence at its ends is always about as long, so in a mean over time it counts by 1 / length.
-        Given the statistics of long ones, a word alone would be 60 dB too soft.
+        What differs most between utterances is how much of them is silence. So means over time of x and of
+        x^2 are mixed in proportion, and the energy, which is known beforehand, says in which. Given the
+        statistics of a long sentence, a word alone (half silence) would be 60 dB too soft.
         """
-        places = 1 / self.frames[::-1]  # rising
-        at = float(np.interp(1 / frames, places, np.arange(len(places))))
-        low = min(int(at), len(places) - 2)
-        short, long = self.statistics[::-1][low + 1], self.statistics[::-1][low]
-        return (long + (short - long) * (at - low)).astype(np.float32)
+        at = float(np.interp(energy, self.energies, np.arange(len(self.energies))))
+        low = min(int(at), len(self.energies) - 2)
+        means = self.means[low : low + 2].astype(np.float64)
+        squares = self.variances[low : low + 2] + means**2
+        mean, square = (part[0] + (part[1] - part[0]) * (at - low) for part in (means, squares))
+        return np.concatenate([mean, square - mean**2], axis=1).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Plan:
-    """A run up to the decoder: what its frames will be.
+    """A run up to the generator.
 
     Attributes:
         bounds: (phonemes + 1,) frame at which each phoneme begins; the last is where the last one ends.
-        aligned: (1, 512, frames) float32.
         pitch: (1, 2 * frames) float32, Hz.
         energy: (1, 2 * frames) float32.
+        blocks: (1, 512, 2 * frames) float32.
         style: (1, 256) float32.
     """
 
     bounds: np.ndarray
-    aligned: np.ndarray
     pitch: np.ndarray
     energy: np.ndarray
+    blocks: np.ndarray
     style: np.ndarray
 
     @property
     def frames(self) -> int:
-        return self.aligned.shape[2]
+        return self.blocks.shape[2] // 2
 
     def cut(self, begin: int, end: int) -> dict[str, np.ndarray]:
-        """Decoder inputs for some frames."""
+        """Generator inputs for some frames."""
         return {
-            _ALIGNED: self.aligned[:, :, begin:end],
+            _BLOCKS: self.blocks[:, :, 2 * begin : 2 * end],
             _PITCH: self.pitch[:, 2 * begin : 2 * end],
-            _ENERGY: self.energy[:, 2 * begin : 2 * end],
             "style": self.style,
             "phase": source_phase(self.pitch[0, : 2 * begin]),
         }
@@ -298,7 +309,7 @@ def blend(old: np.ndarray, new: np.ndarray) -> np.ndarray:
 def _keep(manner: _Manner, path: Path) -> None:
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-            np.savez(file, frames=manner.frames, statistics=manner.statistics)
+            np.savez(file, energies=manner.energies, means=manner.means, variances=manner.variances)
         Path(file.name).replace(path)
     except OSError:
         pass  # a read-only or full disk: they are measured again next time
@@ -308,11 +319,11 @@ def _keep(manner: _Manner, path: Path) -> None:
 
 
 def split(model: Path, out: Path) -> None:
-    """Write ``text.onnx``, ``prosody.onnx``, ``decoder.onnx`` and ``measure.onnx``.
+    """Write ``text.onnx``, ``prosody.onnx``, ``blocks.onnx``, ``generator.onnx`` and ``measure.onnx``.
 
-    The decoder has two inputs that the published graph has not: ``phase`` (1, 1, 9), see ``source_phase``,
-    and ``statistics`` (1, n, 1), the mean and variance of every channel that it normalises, which
-    ``measure.onnx`` (the decoder as published) gives as an output.
+    The generator has two inputs that the published graph has not: ``phase`` (1, 1, 9), see ``source_phase``,
+    and ``statistics`` (1, 2 * n, 1), the means of all channels that it normalises and then their variances,
+    which ``measure.onnx`` (the generator as published) gives as an output.
 
     Args:
         model: folder with the published model.
@@ -340,17 +351,26 @@ def split(model: Path, out: Path) -> None:
         out / "prosody.onnx", {**features, _ALIGNMENT: (floats, ["tokens", "frames"]), **style}, frames
     )
 
+    blocks = {_BLOCKS: (floats, [1, 512, "half_frames"])}
+    graph.write(out / "blocks.onnx", {**frames, **style}, blocks)
+
     graph.redirect(_CYCLES, "cycles")
     graph.add(helper.make_node("Add", [_CYCLES, "phase"], ["cycles"]))
-    inputs = {**frames, **style, "phase": (floats, [1, 1, _HARMONICS])}
-    audio = {"audio": (floats, ["samples"])}
-    means = [
-        node for node in graph.nodes if node.op_type == "ReduceMean" and node.name.startswith("/decoder/")
-    ]
-    measured = [node.output[0] for node in means]
+    inputs = {**blocks, _PITCH: frames[_PITCH], **style, "phase": (floats, [1, 1, _HARMONICS])}
     biases = {tensor.name: tensor.dims[0] for tensor in published.graph.initializer if tensor.dims}
-    sizes = [biases[_module(node.name) + ".fc.bias"] // 2 for node in means]  # its fc makes scale and offset
-    statistics = {"statistics": (floats, [1, sum(sizes), 1])}
+    means, variances, sizes = [], [], []
+    for node in graph.nodes:
+        if node.op_type != "ReduceMean" or not node.name.startswith("/decoder/decoder/generator/"):
+            continue
+        square = graph.maker(node.input[0])
+        if square is not None and square.op_type == "Mul" and square.input[0] == square.input[1]:
+            difference = graph.maker(square.input[0])
+            assert difference is not None and difference.op_type == "Sub"  # (x - mean)^2
+            means.append(difference.input[1])
+            variances.append(node.output[0])
+            sizes.append(biases[_module(node.name) + ".fc.bias"] // 2)  # its fc makes scale and offset
+    measured = means + variances
+    statistics = {"statistics": (floats, [1, 2 * sum(sizes), 1])}
     joined = helper.make_node("Concat", measured, ["statistics"], axis=1)
     graph.add(joined)
     graph.write(out / "measure.onnx", inputs, statistics)
@@ -359,10 +379,10 @@ def split(model: Path, out: Path) -> None:
     given = {name: f"{name}_given" for name in measured}
     for name in measured:
         graph.redirect(name, given[name])
-    graph.constant("statistics_sizes", np.array(sizes, np.int64))
+    graph.constant("statistics_sizes", np.array(sizes + sizes, np.int64))
     graph.add(helper.make_node("Split", ["statistics", "statistics_sizes"], list(given.values()), axis=1))
     _fold_normalisation(graph, set(given.values()))
-    graph.write(out / "decoder.onnx", {**inputs, **statistics}, audio)
+    graph.write(out / "generator.onnx", {**inputs, **statistics}, {"audio": (floats, ["samples"])})
 
 
 def _fold_normalisation(graph: _Graph, means: set[str]) -> None:

@@ -151,6 +151,43 @@ def test_pieces_sound_as_the_whole(kokoro_voice: kokoro.Kokoro, monkeypatch: pyt
     )
 
 
+@pytest.mark.parametrize("speed", [0.5, 1.0])
+def test_statistics_are_foretold_well(
+    kokoro_voice: kokoro.Kokoro, pronouncer: Pronouncer, speed: float
+) -> None:
+    """Given statistics make nearly the sound that the published model makes with its own."""
+    manner = kokoro_voice._manner("af_heart")
+    phonemes = "".join(word.phonemes for word in pronouncer.pronounce(ENGLISH)).rstrip()
+    plan = kokoro_voice._plan(phonemes, manner.table, speed)
+    measuring = kokoro.session(kokoro_voice._derived / "measure.onnx", threads=2)
+    (own,) = measuring.run(["statistics"], plan.cut(0, plan.frames))
+    published, ours = (
+        kokoro_voice._decode(plan, 0, plan.frames, statistics)
+        for statistics in (own, manner.statistics(plan.energy.mean()))
+    )
+    assert np.corrcoef(published, ours)[0, 1] > 0.7
+    assert abs(level_db(published) - level_db(ours)) < 3
+
+
+def test_split_model_is_the_published_one(
+    kokoro_voice: kokoro.Kokoro, model_dir: Callable[[str], Path]
+) -> None:
+    """Run whole, with the lengths that the published model chose and its own statistics."""
+    manner = kokoro_voice._manner("af_heart")
+    symbols = "həlˈO ðˈɛɹ."
+    plan = kokoro_voice._plan(symbols, manner.table, 1.0)
+    measuring = kokoro.session(kokoro_voice._derived / "measure.onnx", threads=2)
+    (own,) = measuring.run(["statistics"], plan.cut(0, plan.frames))
+    ours = kokoro_voice._decode(plan, 0, plan.frames, own)
+    stock = kokoro.session(model_dir("kokoro-82m") / kokoro.MODEL, threads=2)
+    tokens = np.array([[0, *(kokoro_voice._vocabulary[symbol] for symbol in symbols), 0]])
+    style = manner.table[len(symbols)]
+    (published,) = stock.run(None, {"tokens": tokens, "style": style, "speed": np.ones(1, np.float32)})
+    # Its lengths are rounded one by one, ours as a running sum: a frame more or less.
+    assert abs(len(np.ravel(published)) - len(ours)) <= 3 * 600
+    assert abs(level_db(np.ravel(published)) - level_db(ours)) < 1.5
+
+
 def test_closing_stops_the_work(kokoro_voice: kokoro.Kokoro, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded = []
     decode = kokoro_voice._decode
@@ -188,5 +225,5 @@ def test_statistics_of_a_voice_are_kept(kokoro_voice: kokoro.Kokoro) -> None:
     kokoro_voice._known.clear()
     again = kokoro_voice._manner("af_heart")
     assert kept.stat().st_mtime_ns == before
-    assert again.frames.tolist() == sorted(again.frames.tolist())
-    assert np.isfinite(again.statistics).all()
+    assert again.energies.tolist() == sorted(again.energies.tolist())
+    assert np.isfinite(again.means).all() and (again.variances > 0).all()
