@@ -115,13 +115,14 @@ def audible(symbols: str, energy: np.ndarray) -> tuple[int, int]:
 
 
 def session(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    """An ONNX model on the CPU that gives memory back and leaves waiting cores to others."""
+    """An ONNX model on the CPU that is small in memory and leaves waiting cores to others."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # Pieces differ in length; an arena would keep the blocks of every length there was.
-    options.enable_cpu_mem_arena = False
+    # Pieces differ in length, and a plan of the memory is kept for every length there was. Without plans, and
+    # with the arena to reuse blocks, ten seconds of Kokoro peak at 0.46 GB instead of 1.06, and are quicker.
+    options.enable_mem_pattern = False
     # The language model writes at the same time on the same cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
