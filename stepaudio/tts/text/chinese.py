@@ -94,16 +94,98 @@ _UNITS = dict(
     ).split()
 )
 for _sign in ("km", "m", "cm", "mm"):
-    for _mark, _power in (("²", "平方"), ("2", "平方"), ("³", "立方"), ("3", "立方"), ("^2", "平方"), ("^3", "立方")):
+    for _mark, _power in (
+        ("²", "平方"),
+        ("2", "平方"),
+        ("³", "立方"),
+        ("3", "立方"),
+        ("^2", "平方"),
+        ("^3", "立方"),
+    ):
         _UNITS[_sign + _mark] = _power + _UNITS[_sign].replace("公里", "千米")
-_PER = {"h": "每小时", "s": "每秒", "min": "每分钟", "d": "每天", "m": "每米", "kg": "每千克", "m²": "每平方米", "m³": "每立方米"}
-_PER |= {"L": "每升", "l": "每升", "人": "每人", "天": "每天", "月": "每月", "年": "每年", "日": "每日", "小时": "每小时", "周": "每周"}
-_PER |= {"次": "每次", "斤": "每斤", "公斤": "每公斤", "个": "每个", "平": "每平", "平米": "每平米", "秒": "每秒", "分钟": "每分钟", "件": "每件"}
-_CURRENCY = {"$": "美元", "£": "英镑", "€": "欧元", "¥": "元", "₩": "韩元", "₽": "卢布", "₹": "卢比", "₫": "越南盾", "฿": "泰铢", "₿": "比特币"}
-_CURRENCY |= {"US$": "美元", "A$": "澳元", "AU$": "澳元", "C$": "加元", "CA$": "加元", "HK$": "港元", "NT$": "新台币", "S$": "新加坡元"}
-_CURRENCY |= {"NZ$": "新西兰元", "R$": "雷亚尔", "CNY": "人民币", "RMB": "人民币", "USD": "美元", "EUR": "欧元", "GBP": "英镑", "JPY": "日元"}
-_CURRENCY |= {"HKD": "港元", "KRW": "韩元", "AUD": "澳元", "CAD": "加元", "CHF": "瑞士法郎", "SGD": "新加坡元", "TWD": "新台币"}
-_MAGNITUDE = {"w": "万", "W": "万", "k": "千", "million": "百万", "billion": "十亿", "trillion": "万亿", "M": "百万", "m": "百万"}
+_PER = {
+    "h": "每小时",
+    "s": "每秒",
+    "min": "每分钟",
+    "d": "每天",
+    "m": "每米",
+    "kg": "每千克",
+    "m²": "每平方米",
+    "m³": "每立方米",
+}
+_PER |= {
+    "L": "每升",
+    "l": "每升",
+    "人": "每人",
+    "天": "每天",
+    "月": "每月",
+    "年": "每年",
+    "日": "每日",
+    "小时": "每小时",
+    "周": "每周",
+}
+_PER |= {
+    "次": "每次",
+    "斤": "每斤",
+    "公斤": "每公斤",
+    "个": "每个",
+    "平": "每平",
+    "平米": "每平米",
+    "秒": "每秒",
+    "分钟": "每分钟",
+    "件": "每件",
+}
+_CURRENCY = {
+    "$": "美元",
+    "£": "英镑",
+    "€": "欧元",
+    "¥": "元",
+    "₩": "韩元",
+    "₽": "卢布",
+    "₹": "卢比",
+    "₫": "越南盾",
+    "฿": "泰铢",
+    "₿": "比特币",
+}
+_CURRENCY |= {
+    "US$": "美元",
+    "A$": "澳元",
+    "AU$": "澳元",
+    "C$": "加元",
+    "CA$": "加元",
+    "HK$": "港元",
+    "NT$": "新台币",
+    "S$": "新加坡元",
+}
+_CURRENCY |= {
+    "NZ$": "新西兰元",
+    "R$": "雷亚尔",
+    "CNY": "人民币",
+    "RMB": "人民币",
+    "USD": "美元",
+    "EUR": "欧元",
+    "GBP": "英镑",
+    "JPY": "日元",
+}
+_CURRENCY |= {
+    "HKD": "港元",
+    "KRW": "韩元",
+    "AUD": "澳元",
+    "CAD": "加元",
+    "CHF": "瑞士法郎",
+    "SGD": "新加坡元",
+    "TWD": "新台币",
+}
+_MAGNITUDE = {
+    "w": "万",
+    "W": "万",
+    "k": "千",
+    "million": "百万",
+    "billion": "十亿",
+    "trillion": "万亿",
+    "M": "百万",
+    "m": "百万",
+}
 _MAGNITUDE |= {"K": "千", "B": "十亿", "b": "十亿", "bn": "十亿"}
 _SIGNS = {
     "+": "加", "=": "等于", "×": "乘以", "÷": "除以", "±": "正负", "≈": "约等于", "≠": "不等于", "≤": "小于等于", "≥": "大于等于",
@@ -112,8 +194,30 @@ _SIGNS = {
     "£": "英镑", "¥": "元", "∑": "求和", "∫": "积分", "^": "的次方", "§": "节", "∈": "属于",
 }  # fmt: skip
 _SIGNS |= {greek: english._SIGNS[greek] for greek in "αβγδεζηθλμπρστφχψωΔΣΩΦΠΛΘΓΨ"}
-_SIGNS |= {"α": "阿尔法", "β": "贝塔", "γ": "伽马", "π": "派", "μ": "缪", "θ": "西塔", "λ": "兰姆达", "σ": "西格玛", "ω": "欧米伽", "δ": "德尔塔"}
-_SIGNS_IN_NAMES = {".": "点", "/": "斜杠", "-": "杠", "_": "下划线", "@": "艾特", ":": "冒号", "?": "问号", "=": "等于", "&": "和", "#": "井号"}
+_SIGNS |= {
+    "α": "阿尔法",
+    "β": "贝塔",
+    "γ": "伽马",
+    "π": "派",
+    "μ": "缪",
+    "θ": "西塔",
+    "λ": "兰姆达",
+    "σ": "西格玛",
+    "ω": "欧米伽",
+    "δ": "德尔塔",
+}
+_SIGNS_IN_NAMES = {
+    ".": "点",
+    "/": "斜杠",
+    "-": "杠",
+    "_": "下划线",
+    "@": "艾特",
+    ":": "冒号",
+    "?": "问号",
+    "=": "等于",
+    "&": "和",
+    "#": "井号",
+}
 _ACRONYMS = set("nba atm ufo gpu cpu ceo cfo cto mvp app gpt vip ktv wto who pk ok tv dna usb wifi gps gdp ppt pdf hr it ai ar vr bbc cba".split()) - {
     "who", "it", "ok", "wifi", "app", "ar",
 }  # fmt: skip
@@ -128,7 +232,23 @@ _DIGIT_WORDS = re.compile(
     r"车牌|航班|代码|代碼|身份证|身份證|房号|门牌|拨打|撥打|请拨|致电|代号|型号|房间|區號|区号|打|給|给|拨|撥|ID|id)(?:号|號)?[是为為:：\s]{0,3}$"
 )
 _STRONG_DIGIT_WORDS = re.compile(r"(?:打|給|给|拨|撥|房间|型号)[是为為:：\s]{0,3}$")
-_SERVICE = {"110", "119", "120", "122", "12306", "12315", "12345", "10086", "10010", "10000", "95588", "95533", "911", "12348", "114"}
+_SERVICE = {
+    "110",
+    "119",
+    "120",
+    "122",
+    "12306",
+    "12315",
+    "12345",
+    "10086",
+    "10010",
+    "10000",
+    "95588",
+    "95533",
+    "911",
+    "12348",
+    "114",
+}
 _MATH_CONTEXT = re.compile(r"[=+×÷≤≥<>≈]")
 
 Say = Callable[[re.Match[str]], "str | list[Piece] | None"]
@@ -149,7 +269,12 @@ def _clause(match: re.Match[str]) -> str:
 
 def count(text: str, after: str) -> str:
     """A cardinal before ``after``: a lone 2 is 两 before what is counted."""
-    if text == "2" and after[:1] and after[0] in _COUNTED and not re.match(r"月|年级|年級|号|號|点\d|分之|两|小[学]", after):
+    if (
+        text == "2"
+        and after[:1]
+        and after[0] in _COUNTED
+        and not re.match(r"月|年级|年級|号|號|点\d|分之|两|小[学]", after)
+    ):
         return "两"
     return number(text)
 
@@ -169,7 +294,11 @@ def _clock(match: re.Match[str]) -> str | None:
     hour, minute, second, half = match.groups()
     if int(hour) > 24 or int(minute) > 59 or len(minute) != 2 or (second and int(second) > 59):
         return None
-    if not second and not half and re.search(r"比分|战胜|戰勝|击败|擊敗|[战戰]成|落后|领先|比值|爆冷", _clause(match)):
+    if (
+        not second
+        and not half
+        and re.search(r"比分|战胜|戰勝|击败|擊敗|[战戰]成|落后|领先|比值|爆冷", _clause(match))
+    ):
         return None
     if half and (int(hour) > 12 or re.search(r"上午|下午|晚上|早上|凌晨|中午", _before(match))):
         half = None
@@ -190,15 +319,25 @@ def _year(match: re.Match[str]) -> str | None:
         return digits(text) + "年"
     if re.search(r"公元前?$|西元前?$", before) or (len(text) == 2 and text[0] == "0"):
         return digits(text) + "年"
-    if len(text) == 2 and text != "10" and not re.match(r"[后後前内內来來间間代的以多来级級]|时间|左右|期|历史|歷史", after):
-        if not before.strip() or re.search(r"[,。;:!?，]\s?$|[于於从自在]$|\d年[-—~～到至]$", before) or re.match(r"\d{1,2}月", after):
+    if (
+        len(text) == 2
+        and text != "10"
+        and not re.match(r"[后後前内內来來间間代的以多来级級]|时间|左右|期|历史|歷史", after)
+    ):
+        if (
+            not before.strip()
+            or re.search(r"[,。;:!?，]\s?$|[于於从自在]$|\d年[-—~～到至]$", before)
+            or re.match(r"\d{1,2}月", after)
+        ):
             return digits(text) + "年"
     return count(text, "年" + after) + "年"
 
 
 def _era(match: re.Match[str]) -> str:
     era = "公元前" if "b" in match.group(3).lower() else "公元"
-    return era + digits(match.group(1)) + "年" + (f"{cardinal(int(match.group(2)))}月" if match.group(2) else "")
+    return (
+        era + digits(match.group(1)) + "年" + (f"{cardinal(int(match.group(2)))}月" if match.group(2) else "")
+    )
 
 
 def _month(match: re.Match[str]) -> str | None:
@@ -219,19 +358,28 @@ def _phone(match: re.Match[str]) -> str:
 
 def _service(match: re.Match[str]) -> str | None:
     text = match.group()
-    strong = _DIGIT_WORDS.search(_before(match)) or text in ("110", "119") and not _before(match).strip()
-    if text not in _SERVICE or not strong or re.match(r"\s?[米个人元块年天%次名千百万亿岁斤字页分小度人台辆间吨克]", _after(match)):
+    strong = len(text) == 5 or _DIGIT_WORDS.search(_before(match)) or text in ("110", "119") and not _before(match).strip()
+    if (
+        text not in _SERVICE
+        or not strong
+        or re.match(r"\s?[米个人元块年天%次名千百万亿岁斤字页分小度人台辆间吨克]", _after(match))
+    ):
         return None
     return digits(text, "幺")
 
 
 def _coded(match: re.Match[str]) -> str | None:
     before, after = _before(match), _after(match)
-    if not _DIGIT_WORDS.search(before) or re.match(r"[\s]?[个個人元块塊年天%次名千百万亿月日号只条张]|[,，.]\d", after):
+    if not _DIGIT_WORDS.search(before) or re.match(
+        r"[\s]?[个個人元块塊年天%次名千百万亿月日号只条张]|[,，.]\d", after
+    ):
         return None
     if _STRONG_DIGIT_WORDS.search(before) and len(match.group()) < 3:
         return None
-    return digits(match.group(), "幺" if re.search(r"[电電]话|話|手机|手機|[热熱][线線]|[打给給拨撥]|致[电電]", before) else "一")
+    return digits(
+        match.group(),
+        "幺" if re.search(r"[电電]话|話|手机|手機|[热熱][线線]|[打给給拨撥]|致[电電]", before) else "一",
+    )
 
 
 def _per_cent(words: str) -> Say:
@@ -262,7 +410,9 @@ def _money_after(match: re.Match[str]) -> str:
 
 def _measure(match: re.Match[str]) -> str | None:
     minus, low, high, unit, per = match.groups()
-    if unit in ("m", "A", "V", "N", "W", "J", "L", "g", "t", "h", "l", "s", "in", "K") and re.match(r"[A-Za-z\d'-]", _after(match)):
+    if unit in ("m", "A", "V", "N", "W", "J", "L", "g", "t", "h", "l", "s", "in", "K") and re.match(
+        r"[A-Za-z\d'-]", _after(match)
+    ):
         return None
     if unit == "°" and re.match(r"\d", _after(match)):
         return None
@@ -296,8 +446,13 @@ def _range(match: re.Match[str]) -> str | None:
     dated = re.match(r"\s?年", after) and len(low) == 4 and len(high) == 4
     if dated or (len(low) == 4 and len(high) == 4 and low[:2] in ("18", "19", "20") and low < high):
         return f"{digits(low)}到{digits(high)}"
-    if (re.search(r"比分|胜|勝|负$|平$|击败|擊敗|[战戰]成", _clause(match)) and after[:1] not in _COUNTED) or (
-        "-" in match.group() and re.search(r"[㐀-鿿]$", before) and not after.strip() and len(low + high) <= 3
+    if (
+        re.search(r"比分|胜|勝|负$|平$|击败|擊敗|[战戰]成", _clause(match)) and after[:1] not in _COUNTED
+    ) or (
+        "-" in match.group()
+        and re.search(r"[㐀-鿿]$", before)
+        and not after.strip()
+        and len(low + high) <= 3
         and not re.search(r"第|是|为|約|约|到|需要|要|有|在$", before)
     ):
         return f"{number(low)}比{number(high)}"
@@ -425,6 +580,12 @@ _AT_LETTER: list[tuple[re.Pattern[str], Say]] = [
 ]  # fmt: skip
 
 _HAN = re.compile(rf"[{_CJK}]")
+
+
+def is_han(char: str) -> bool:
+    """Whether a character is Chinese."""
+    return bool(_HAN.match(char))
+
 
 
 def _sign(text: str, at: int) -> str | None:

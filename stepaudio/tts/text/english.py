@@ -30,7 +30,14 @@ _ONES = (
 ).split()
 _TENS = "_ _ twenty thirty forty fifty sixty seventy eighty ninety".split()
 _SCALES = ["", "thousand", "million", "billion", "trillion", "quadrillion"]
-_IRREGULAR = {"one": "first", "two": "second", "three": "third", "five": "fifth", "eight": "eighth", "nine": "ninth"}
+_IRREGULAR = {
+    "one": "first",
+    "two": "second",
+    "three": "third",
+    "five": "fifth",
+    "eight": "eighth",
+    "nine": "ninth",
+}
 _IRREGULAR["twelve"] = "twelfth"
 
 
@@ -76,7 +83,9 @@ def year(number: str | int) -> str:
     if n < 1000 or n > 9999 or 2000 <= n < 2010 or n % 1000 == 0:
         return cardinal(n)
     high, low = divmod(n, 100)
-    return f"{cardinal(high)} " + ("hundred" if not low else f"oh {_ONES[low]}" if low < 10 else cardinal(low))
+    return f"{cardinal(high)} " + (
+        "hundred" if not low else f"oh {_ONES[low]}" if low < 10 else cardinal(low)
+    )
 
 
 def plural(words: str) -> str:
@@ -94,12 +103,25 @@ def number(text: str) -> str:
 
 def _serial_number(text: str) -> str:
     """Digits in a name: "24" -> "twenty four", "321" -> "three twenty one", "401" -> "four oh one"."""
-    if len(text) <= 2 or text[0] == "0" or len(text) > 4 or (len(text) == 4 and text[1:] != "000" and text[2] == "0"):
-        return cardinal(text) if len(text) <= 2 else year(text) if len(text) == 4 and text[0] != "0" else digits(text)
+    if (
+        len(text) <= 2
+        or text[0] == "0"
+        or len(text) > 4
+        or (len(text) == 4 and text[1:] != "000" and text[2] == "0")
+    ):
+        return (
+            cardinal(text)
+            if len(text) <= 2
+            else year(text)
+            if len(text) == 4 and text[0] != "0"
+            else digits(text)
+        )
     if text.endswith("000") or (len(text) == 3 and text.endswith("00")):
         return cardinal(text)
     head, tail = text[:-2], text[-2:]
-    return f"{cardinal(head)} " + ("hundred" if tail == "00" else f"oh {_ONES[int(tail)]}" if tail[0] == "0" else cardinal(tail))
+    return f"{cardinal(head)} " + (
+        "hundred" if tail == "00" else f"oh {_ONES[int(tail)]}" if tail[0] == "0" else cardinal(tail)
+    )
 
 
 _ROMAN = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000}
@@ -156,9 +178,24 @@ for _sign in ("km", "m", "cm", "mm", "mi", "ft", "in", "yd"):
         _UNITS[_sign + _mark] = (f"{_power} {_one}", f"{_power} {_many}")
     _UNITS["sq " + _sign] = (f"square {_one}", f"square {_many}")
 _PER = {"s": "second", "h": "hour", "hr": "hour", "hour": "hour", "min": "minute", "d": "day", "day": "day"}
-_PER |= {"wk": "week", "week": "week", "w": "week", "mo": "month", "month": "month", "yr": "year", "y": "year"}
+_PER |= {
+    "wk": "week",
+    "week": "week",
+    "w": "week",
+    "mo": "month",
+    "month": "month",
+    "yr": "year",
+    "y": "year",
+}
 _PER |= {"year": "year", "kg": "kilogram", "lb": "pound", "L": "liter", "l": "liter", "m²": "square meter"}
-_PER |= {"s²": "second squared", "m³": "cubic meter", "m": "meter", "km": "kilometer", "person": "person", "oz": "ounce"}
+_PER |= {
+    "s²": "second squared",
+    "m³": "cubic meter",
+    "m": "meter",
+    "km": "kilometer",
+    "person": "person",
+    "oz": "ounce",
+}
 
 _CURRENCY = {  # sign -> one, many, hundredth, hundredths
     "$": ("dollar", "dollars", "cent", "cents"),
@@ -177,12 +214,43 @@ _CURRENCY = {  # sign -> one, many, hundredth, hundredths
     "฿": ("baht", "baht", "satang", "satang"),
     "₴": ("hryvnia", "hryvnias", "kopiyka", "kopiykas"),
 }
-_CODES = {"USD": "$", "GBP": "£", "EUR": "€", "JPY": "¥", "CNY": "元", "RMB": "元", "INR": "₹", "KRW": "₩", "RUB": "₽"}
+_CODES = {
+    "USD": "$",
+    "GBP": "£",
+    "EUR": "€",
+    "JPY": "¥",
+    "CNY": "元",
+    "RMB": "元",
+    "INR": "₹",
+    "KRW": "₩",
+    "RUB": "₽",
+}
 _CODES |= {"Rs": "₹", "Rs.": "₹", "BTC": "₿"}
-_COUNTRY = {"US": "US", "C": "Canadian", "CA": "Canadian", "A": "Australian", "AU": "Australian", "HK": "Hong Kong"}
+_COUNTRY = {
+    "US": "US",
+    "C": "Canadian",
+    "CA": "Canadian",
+    "A": "Australian",
+    "AU": "Australian",
+    "HK": "Hong Kong",
+}
 _COUNTRY |= {"S": "Singapore", "NZ": "New Zealand", "NT": "New Taiwan", "R": "Brazilian"}
-_MAGNITUDE = {"k": "thousand", "K": "thousand", "m": "million", "M": "million", "mn": "million", "mm": "million"}
-_MAGNITUDE |= {"b": "billion", "B": "billion", "bn": "billion", "t": "trillion", "T": "trillion", "tn": "trillion"}
+_MAGNITUDE = {
+    "k": "thousand",
+    "K": "thousand",
+    "m": "million",
+    "M": "million",
+    "mn": "million",
+    "mm": "million",
+}
+_MAGNITUDE |= {
+    "b": "billion",
+    "B": "billion",
+    "bn": "billion",
+    "t": "trillion",
+    "T": "trillion",
+    "tn": "trillion",
+}
 _BIG = "hundred|thousand|million|billion|trillion"
 
 # Read before a capitalised name; without a name after it "Dr." is Drive, "St." Street.
@@ -219,8 +287,36 @@ _ABBREVIATIONS = {
 }  # fmt: skip
 for _word in ("mr", "ms", "mrs"):
     del _ABBREVIATIONS[_word]
-_ONLY_BEFORE_DIGIT = {"no.", "nos.", "fig.", "figs.", "ch.", "sec.", "eq.", "vol.", "pp.", "ed.", "ext.", "est."}
-_MAY_END = {"etc.", "a.m.", "p.m.", "inc.", "ltd.", "corp.", "jr.", "sr.", "al.", "ph.d.", "b.c.", "a.d.", "u.s.a.", "d.c."}
+_ONLY_BEFORE_DIGIT = {
+    "no.",
+    "nos.",
+    "fig.",
+    "figs.",
+    "ch.",
+    "sec.",
+    "eq.",
+    "vol.",
+    "pp.",
+    "ed.",
+    "ext.",
+    "est.",
+}
+_MAY_END = {
+    "etc.",
+    "a.m.",
+    "p.m.",
+    "inc.",
+    "ltd.",
+    "corp.",
+    "jr.",
+    "sr.",
+    "al.",
+    "ph.d.",
+    "b.c.",
+    "a.d.",
+    "u.s.a.",
+    "d.c.",
+}
 _STATES = dict(
     pair.split(":")
     for pair in (
@@ -264,8 +360,24 @@ _SIGNS = {
     "λ": "lambda", "μ": "mu", "π": "pi", "ρ": "rho", "σ": "sigma", "τ": "tau", "φ": "phi", "χ": "chi", "ψ": "psi", "ω": "omega",
     "Δ": "delta", "Σ": "sigma", "Ω": "omega", "Φ": "phi", "Π": "pi", "Λ": "lambda", "Θ": "theta", "Γ": "gamma", "Ψ": "psi",
 }  # fmt: skip
-_SIGNS_IN_NAMES = {".": "dot", "/": "slash", "-": "dash", "_": "underscore", "@": "at", ":": "colon", "?": "question mark"}
-_SIGNS_IN_NAMES |= {"=": "equals", "&": "and", "#": "hash", "%": "percent", "+": "plus", "~": "tilde", "\\": "backslash"}
+_SIGNS_IN_NAMES = {
+    ".": "dot",
+    "/": "slash",
+    "-": "dash",
+    "_": "underscore",
+    "@": "at",
+    ":": "colon",
+    "?": "question mark",
+}
+_SIGNS_IN_NAMES |= {
+    "=": "equals",
+    "&": "and",
+    "#": "hash",
+    "%": "percent",
+    "+": "plus",
+    "~": "tilde",
+    "\\": "backslash",
+}
 
 # --- patterns ----------------------------------------------------------------------------------
 
@@ -305,7 +417,9 @@ def _name_part(part: str) -> str:
     """A run of letters or digits in an address or file name: words as words, codes letter by letter."""
     if part.isdigit():
         return digits(part) if len(part) != 4 or not part.endswith("000") else cardinal(part)
-    if part.lower() in ("www", "http", "https", "html", "pdf", "xml") or (len(part) < 5 and _VOWELLESS.fullmatch(part)):
+    if len(part) == 1 or part.lower() in ("www", "http", "https", "html", "pdf", "xml") or (
+        len(part) < 5 and _VOWELLESS.fullmatch(part)
+    ):
         return part.upper()
     return " ".join(_camel(part))
 
@@ -340,7 +454,9 @@ def _phone(match: re.Match[str]) -> str:
         if group.isdigit():
             said.append("eight hundred" if group == "800" and index < 2 else digits(group))
         else:
-            said.append(group if len(group) > 3 or group in ("GO",) else _letters(group) if len(group) > 2 else group)
+            said.append(
+                group if len(group) > 3 or group in ("GO",) else _letters(group) if len(group) > 2 else group
+            )
     return ("plus " if text.startswith("+") else "") + ", ".join(said)
 
 
@@ -356,8 +472,12 @@ def _date(day: str, month: str, year_text: str, day_first: bool) -> str | None:
         return None
     said_year = ""
     if year_text:
-        said_year = " " + (digits(year_text, "oh") if len(year_text) == 2 and year_text[0] == "0" else year(year_text))
-    return (f"the {ordinal(int(day))} of {month}" if day_first else f"{month} {ordinal(int(day))}") + said_year
+        said_year = " " + (
+            digits(year_text, "oh") if len(year_text) == 2 and year_text[0] == "0" else year(year_text)
+        )
+    return (
+        f"the {ordinal(int(day))} of {month}" if day_first else f"{month} {ordinal(int(day))}"
+    ) + said_year
 
 
 def _ymd(match: re.Match[str]) -> str | None:
@@ -440,7 +560,12 @@ def _hour(match: re.Match[str]) -> str | None:
     if int(match.group(1)) > 24:
         return None
     zone = match.group(3)
-    return cardinal(int(match.group(1))) + _half_day(match.group(2)) + (f" {zone.upper()}" if zone else "") + _kept_stop(match, 2)
+    return (
+        cardinal(int(match.group(1)))
+        + _half_day(match.group(2))
+        + (f" {zone.upper()}" if zone else "")
+        + _kept_stop(match, 2)
+    )
 
 
 def _amount(text: str, sign: str, magnitude: str | None) -> str:
@@ -484,10 +609,19 @@ def _plural_of(text: str) -> int:
 
 def _measure(match: re.Match[str]) -> str | None:
     minus, amount, unit, per = match.groups()
-    if unit in ("m", "K", "A", "V", "N", "W", "J", "L", "h", "g", "l", "T") and per is None and match.end() < len(match.string):
+    if (
+        unit in ("m", "K", "A", "V", "N", "W", "J", "L", "h", "g", "l", "T")
+        and per is None
+        and match.end() < len(match.string)
+    ):
         if match.string[match.end()] in "-'’":
             return None
-    if unit in ("A", "h", "l", "ac", "cal", "mi", "in", "min") and " " in match.group() and per is None and unit in ("A", "ac"):
+    if (
+        unit in ("A", "h", "l", "ac", "cal", "mi", "in", "min")
+        and " " in match.group()
+        and per is None
+        and unit in ("A", "ac")
+    ):
         return None
     said = ("minus " if minus else "") + number(amount) + " " + _UNITS[unit][_plural_of(amount)]
     return said + (f" per {_PER[per]}" if per else "")
@@ -515,7 +649,13 @@ def _fraction_words(top: str, bottom: str) -> str:
 
 def _fraction(match: re.Match[str]) -> str | None:
     minus, whole, top, bottom = match.groups()
-    if re.search(r"[A-Za-z]-$", _before(match, 2)) or len(top) > 6 or len(bottom) > 6 or (top[0] == "0" and len(top) > 1) or bottom[0] == "0":
+    if (
+        re.search(r"[A-Za-z]-$", _before(match, 2))
+        or len(top) > 6
+        or len(bottom) > 6
+        or (top[0] == "0" and len(top) > 1)
+        or bottom[0] == "0"
+    ):
         return None
     if " " in match.group() and "=" in _before(match, 3) + _after(match, 3):
         return f"{cardinal(top)} divided by {cardinal(bottom)}"
@@ -527,7 +667,9 @@ def _fraction(match: re.Match[str]) -> str | None:
 
 def _vulgar(match: re.Match[str]) -> str:
     said = _SIGNS[match.group(2)]
-    return f"{cardinal(match.group(1))} and " + (said.replace("one ", "a ", 1) if said == "one half" else said)
+    return f"{cardinal(match.group(1))} and " + (
+        said.replace("one ", "a ", 1) if said == "one half" else said
+    )
 
 
 _SUFFIX = {1: "st", 2: "nd", 3: "rd"}
@@ -552,7 +694,11 @@ def _decade(match: re.Match[str]) -> str | None:
 
 
 def _room(match: re.Match[str]) -> str:
-    return digits(match.group(), "oh") if len(match.group()) == 3 and match.group()[1] == "0" else _serial_number(match.group())
+    return (
+        digits(match.group(), "oh")
+        if len(match.group()) == 3 and match.group()[1] == "0"
+        else _serial_number(match.group())
+    )
 
 
 _DIGIT_WORDS = re.compile(
@@ -574,8 +720,10 @@ def _number(match: re.Match[str]) -> str:
         after = _after(match)
         if re.match(rf"\s?[-–]\s?[\d.,]+\s?(?:{_UNIT_ALT}){_END}", after):
             return number(text)
-        if 1100 <= n <= 2099 and n % 1000 and (
-            n % 100 == 0 or not _COUNTABLE.match(after) or _NOT_COUNTABLE.match(after)
+        if (
+            1100 <= n <= 2099
+            and n % 1000
+            and (n % 100 == 0 or not _COUNTABLE.match(after) or _NOT_COUNTABLE.match(after))
         ):
             return year(n)
     elif text.isdigit() and len(text) >= 4:
@@ -648,8 +796,10 @@ def _abbreviation(match: re.Match[str]) -> str | None:
 
 def _title(match: re.Match[str]) -> str | None:
     word = match.group(1)
-    if word == "St" and re.search(r"(?:\d|[A-Z][a-z]+|\dst|nd|rd|th) $", _before(match)) and not re.search(
-        r"(?:^|[.!?] )[A-Z]\w* $", _before(match)
+    if (
+        word == "St"
+        and re.search(r"(?:\d|[A-Z][a-z]+|\dst|nd|rd|th) $", _before(match))
+        and not re.search(r"(?:^|[.!?] )[A-Z]\w* $", _before(match))
     ):
         return None  # "1428 Elm St. Mary": a street
     return _TITLES[word]
@@ -673,7 +823,13 @@ _HOUSE = re.compile(
 
 def _house(match: re.Match[str]) -> str:
     text = match.group(1)
-    return digits(text) if len(text) == 3 and text[1] == "0" else _serial_number(text) if len(text) < 5 else digits(text)
+    return (
+        digits(text)
+        if len(text) == 3 and text[1] == "0"
+        else _serial_number(text)
+        if len(text) < 5
+        else digits(text)
+    )
 
 
 def _roman_after(match: re.Match[str]) -> list[Piece] | None:
@@ -690,7 +846,9 @@ def _regnal(match: re.Match[str]) -> list[Piece] | None:
     value = roman(match.group(2))
     if not 0 < value <= 30:
         return None
-    if match.group(2) == "I" and not re.match(r"\s*(?:[,.;:!?)—–-]|$|of\b|was\b|and\b|had\b|ruled\b|died\b)", _after(match)):
+    if match.group(2) == "I" and not re.match(
+        r"\s*(?:[,.;:!?)—–-]|$|of\b|was\b|and\b|had\b|ruled\b|died\b)", _after(match)
+    ):
         return None  # "as John I went": the pronoun
     return [Piece(*match.span(1), match.group(1), "en"), Piece(*match.span(2), "the " + ordinal(value), "en")]
 
@@ -867,7 +1025,23 @@ _AT_LETTER: list[tuple[re.Pattern[str], Say]] = [
 _WORD = re.compile(rf"[{_L}]+(?:'[{_L}]+)*(?:-(?:[{_L}]+(?:'[{_L}]+)*))*(?:(?<=s)'(?![{_L}]))?")
 _QUICK = re.compile(rf"[{_L}]{{2,}}(?=\s[a-z]|[,!?;]\s)")  # a word that no rule can concern, unless listed
 _LISTED = {w.split(".")[0].lower() for w in (*_ABBREVIATIONS, *_TITLES, *_STREET, *_DAYS, *_DAYS_SHORT)}
-_LISTED |= set(_MONTH) | {"ii", "iii", "iv", "vi", "vii", "viii", "ix", "xi", "xii", "xiii", "xiv", "xv", "xvi", "xx", "xxi"}
+_LISTED |= set(_MONTH) | {
+    "ii",
+    "iii",
+    "iv",
+    "vi",
+    "vii",
+    "viii",
+    "ix",
+    "xi",
+    "xii",
+    "xiii",
+    "xiv",
+    "xv",
+    "xvi",
+    "xx",
+    "xxi",
+}
 _NUMERIC_END = re.compile(r"(?:[\d%°$£€½¼¾]|[\d%°]\s?[A-Za-z²³/]{1,5}|\d\s?[ap]\.m\.)$")
 _MATH_NEAR = re.compile(r"[^\n.!?]{0,40}?(?:[=×÷]|[<>≤≥])")
 
@@ -879,7 +1053,12 @@ def _sign(text: str, at: int, previous_end: int, previous_numeric: bool) -> str 
     left, right = before[-1:], after[:1]
     if char in "-–—~":
         equation = "=" in text[max(0, at - 60) : at + 60]
-        if char == "-" and equation and re.match(r"\s?[\w(√]", after) and re.search(r"(?:^|[\w²³)(=,±]\s?)$", before):
+        if (
+            char == "-"
+            and equation
+            and re.match(r"\s?[\w(√]", after)
+            and re.search(r"(?:^|[\w²³)(=,±]\s?)$", before)
+        ):
             if left == right == " " or not left.isalnum():
                 return "minus"
         numeric_after = re.match(r"\s?(?:[$£€¥]?\.?\d)", after)
@@ -887,10 +1066,14 @@ def _sign(text: str, at: int, previous_end: int, previous_numeric: bool) -> str 
             return None
         if previous_numeric and text[previous_end:at].strip() == "":
             spaced = left == " " and right == " "
-            chain = re.search(r"[A-Za-z\d]-[A-Za-z\d.]{1,8}$", before) or re.match(r"[A-Za-z\d.]{1,8}-[A-Za-z\d]", after)
+            chain = re.search(r"[A-Za-z\d]-[A-Za-z\d.]{1,8}$", before) or re.match(
+                r"[A-Za-z\d.]{1,8}-[A-Za-z\d]", after
+            )
             if char == "-" and chain and not spaced:
                 return None
-            if char != "~" and (re.search(r"[=+×÷*]\s?[\d.]+\s?$", before) or re.match(r"\s?[\d.]+\s?[=+×÷*]", after)):
+            if char != "~" and (
+                re.search(r"[=+×÷*]\s?[\d.]+\s?$", before) or re.match(r"\s?[\d.]+\s?[=+×÷*]", after)
+            ):
                 return "minus"
             if re.match(r"\s?[$£€¥]?[\d.,]+[A-Za-z]{0,3}", after):
                 return "to"
@@ -899,7 +1082,11 @@ def _sign(text: str, at: int, previous_end: int, previous_numeric: bool) -> str 
         if re.search(r"[\w\])]\s?$", before) and re.match(r"\s?[\w(]", after):
             if re.search(r"\b(?:and|either)$", before) and re.match(r"or\b", after):
                 return None
-            return "over" if re.search(r"\b[a-z]\s$|\d\s$|[)]\s?$", before) and "=" in text[max(0, at - 60) : at + 60] else "slash"
+            return (
+                "over"
+                if re.search(r"\b[a-z]\s$|\d\s$|[)]\s?$", before) and "=" in text[max(0, at - 60) : at + 60]
+                else "slash"
+            )
         return "slash" if re.match(r"\w|[$£€]", after) and not before.strip() else None
     if char == "*":
         return "times" if re.search(r"[\w)]\s?$", before) and re.match(r"\s?[\w(]", after) else None

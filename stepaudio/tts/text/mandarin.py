@@ -41,7 +41,18 @@ _WHOLE = {  # written without an initial, or irregular
     "ying": "ing", "yong": "iong", "yu": "v", "yue": "ve", "yuan": "van", "yun": "vn", "wu": "u", "wei": "uei",
     "wa": "ua", "wai": "uai", "wan": "uan", "wen": "uen", "wang": "uang", "weng": "ueng", "wo": "uo",
 }  # fmt: skip
-_ODD = {"o": "ɔ0", "ê": "ɛ0", "ea": "ɛ0", "eh": "ɛ0", "yo": "jɔ0", "m": "m0", "n": "n0", "ng": "ŋ0", "hm": "hm0", "hng": "hŋ0"}
+_ODD = {
+    "o": "ɔ0",
+    "ê": "ɛ0",
+    "ea": "ɛ0",
+    "eh": "ɛ0",
+    "yo": "jɔ0",
+    "m": "m0",
+    "n": "n0",
+    "ng": "ŋ0",
+    "hm": "hm0",
+    "hng": "hŋ0",
+}
 _SHORT = {"iu": "iou", "ui": "uei", "un": "uen", "ue": "ve"}
 _TONES = {"1": "→", "2": "↗", "3": "↓", "4": "↘"}
 _SYLLABLE = re.compile(r"(zh|ch|sh|[bpmfdtnlgkhjqxrzcs]?)([a-zvê]+)")
@@ -80,7 +91,8 @@ def ipa(pinyin: str) -> str:
 _NUMERALS = "零一二三四五六七八九十百千万亿两几半数每这那第"
 # (character, what stands before, what stands after, reading): the first that fits wins.
 _RULES: list[tuple[str, str, str, str]] = [
-    ("了", r"[^\W][不得]$", r"", "liao3"),
+    ("了", r"[^\W]不$", r"", "liao3"),
+    ("了", r"[^\W他她它我你们谁]得$", r"^(?:$|\W|吗|的)", "liao3"),
     ("了", r"", r"^(?:结|断|却|如指掌|然)", "liao3"),
     ("了", r"", r"", "le5"),
     ("的", r"", r"^确", "di2"),
@@ -206,7 +218,24 @@ _NEUTRAL = frozenset(
     "委屈 位置 稳当 稀罕 媳妇 下巴 吓唬 相公 相声 想法 笑话 心思 新鲜 星星 猩猩 行头 兄弟 秀才 学问 丫头 衙门 哑巴 胭脂 烟筒 养活 吆喝 妖精 钥匙 衣裳 "
     "义务 意识 意思 应酬 冤枉 约莫 云彩 匀称 在乎 早晨 怎么 扎实 眨巴 栅栏 张罗 丈人 帐篷 招呼 招牌 折腾 芝麻 枝子 指甲 指头 种子 主意 转悠 庄稼 壮实 状元 "
     "字号 自在 祖宗 琢磨 作坊 觉得 晓得 记得 值得 舍得 显得 懂得 哪里 这里 那里 家里 心里 手里 夜里 屋里".split()
-) - {"部首", "位置", "意识", "义务", "事故", "想法", "实在", "世故", "情形", "困难", "早晨", "力量", "特务", "岁数", "部分", "亲家"}
+) - {
+    "部首",
+    "位置",
+    "意识",
+    "义务",
+    "事故",
+    "想法",
+    "实在",
+    "世故",
+    "情形",
+    "困难",
+    "早晨",
+    "力量",
+    "特务",
+    "岁数",
+    "部分",
+    "亲家",
+}
 _PHRASE_LIMIT = 8  # characters in the longest phrase worth looking up
 
 
@@ -224,8 +253,12 @@ class Polyphones:
         # Both directions take their steps together: one product with the two state matrices side by side.
         self._state = np.zeros((64, 256), np.float32)
         for gate in range(4):
-            self._state[:32, 64 * gate : 64 * gate + 32] = weights["forward_state"][:, 32 * gate : 32 * gate + 32]
-            self._state[32:, 64 * gate + 32 : 64 * gate + 64] = weights["backward_state"][:, 32 * gate : 32 * gate + 32]
+            self._state[:32, 64 * gate : 64 * gate + 32] = weights["forward_state"][
+                :, 32 * gate : 32 * gate + 32
+            ]
+            self._state[32:, 64 * gate + 32 : 64 * gate + 64] = weights["backward_state"][
+                :, 32 * gate : 32 * gate + 32
+            ]
         self._weights = weights
         self._unknown, self._first, self._last = (int(i) for i in table["special"])
         self._index = {str(char): i for i, char in enumerate(table["characters"])}
@@ -240,7 +273,9 @@ class Polyphones:
 
     def _states(self, ids: list[int]) -> np.ndarray:
         """Hidden states of both directions, (len(ids), 64). Gates are in the order i, f, g, o."""
-        inputs = np.stack([self._forward[ids].reshape(-1, 4, 32), self._backward[ids[::-1]].reshape(-1, 4, 32)], axis=2)
+        inputs = np.stack(
+            [self._forward[ids].reshape(-1, 4, 32), self._backward[ids[::-1]].reshape(-1, 4, 32)], axis=2
+        )
         inputs = inputs.reshape(-1, 256)
         hidden = cell = np.zeros(64, np.float32)
         states = np.empty((len(ids), 64), np.float32)
@@ -272,7 +307,9 @@ class Polyphones:
 def _lookup(word: str) -> tuple[str, ...]:
     """Pinyin of a word, "" for what is no Chinese character."""
     return tuple(
-        lazy_pinyin(word, style=Style.TONE3, neutral_tone_with_five=True, errors=lambda chars: [""] * len(chars))
+        lazy_pinyin(
+            word, style=Style.TONE3, neutral_tone_with_five=True, errors=lambda chars: [""] * len(chars)
+        )
     )
 
 
@@ -287,7 +324,9 @@ class Mandarin:
     def simplified(self, text: str) -> str:
         """The text in simplified script, character by character."""
         simple = self._simplify(text)
-        return simple if len(simple) == len(text) else "".join(self._simplify(char)[:1] or char for char in text)
+        return (
+            simple if len(simple) == len(text) else "".join(self._simplify(char)[:1] or char for char in text)
+        )
 
     def phonemes(self, text: str, start: int, end: int) -> tuple[list[str], list[int]]:
         """Phonemes of the run of Chinese characters ``text[start:end]``, the rest being context.
@@ -360,7 +399,7 @@ class Mandarin:
             places = [begin - low + place for place in undecided]
             for place, reading in zip(undecided, self._polyphones(context[low:high], places), strict=True):
                 readings[place] = reading
-        return _sandhi(text, readings, starts)
+        return sandhi(text, readings, starts)
 
     def _alone(self, char: str, context: str, at: int, words: list[str], number: int) -> str | None:
         """Reading of a one-character word by rule, None where there is no rule."""
@@ -380,13 +419,13 @@ class Mandarin:
 _COUNTING = set("零一二三四五六七八九点幺")
 
 
-def _sandhi(text: str, readings: list[str], starts: list[int]) -> list[str]:
+def sandhi(text: str, readings: list[str], starts: list[int]) -> list[str]:
     """Tones of running speech: 不 and 一 before other tones, third tones in a row (Lin 2007, chapter 9)."""
     result = list(readings)
     ends = set(starts[1:]) | {len(text)}
     for i, char in enumerate(text):
         following = readings[i + 1][-1:] if i + 1 < len(text) else ""
-        if char == "不" and readings[i] == "bu4":
+        if char == "不" and readings[i][:2] == "bu":
             if 0 < i < len(text) - 1 and text[i - 1] == text[i + 1]:
                 result[i] = "bu5"  # 是不是
             elif following == "4":
@@ -395,7 +434,13 @@ def _sandhi(text: str, readings: list[str], starts: list[int]) -> list[str]:
             previous = text[i - 1] if i else ""
             if previous and previous == text[i + 1]:
                 result[i] = "yi5"  # 看一看
-            elif previous in _COUNTING or previous in "第十初" and previous or text[i + 1] in _COUNTING or text[i + 1] in "月日号楼班":
+            elif (
+                previous in _COUNTING
+                or previous in "第十初"
+                and previous
+                or text[i + 1] in _COUNTING
+                or text[i + 1] in "月日号楼班"
+            ):
                 continue
             elif text[i + 1] == "年" and text[i + 2 : i + 3] == "级":
                 continue
@@ -408,9 +453,7 @@ def _sandhi(text: str, readings: list[str], starts: list[int]) -> list[str]:
         for i in range(start, end - 1):
             if result[i][-1:] == "3" and readings[i + 1][-1:] == "3":
                 result[i] = result[i][:-1] + "2"
-        # Across two words only where one of them is a single syllable: 我想, 很好.
-        if end < len(text) and result[end - 1][-1:] == "3" and readings[end][-1:] == "3":
-            after = next(b for b in bounds if b > end)
-            if end - start == 1 or after - end == 1:
-                result[end - 1] = result[end - 1][:-1] + "2"
+        # Across two words only where the first is a single syllable: 我想, 很好.
+        if end - start == 1 and end < len(text) and result[start][-1:] == "3" and readings[end][-1:] == "3":
+            result[start] = result[start][:-1] + "2"
     return result

@@ -157,7 +157,11 @@ def _math(match: re.Match[str]) -> Iterable[Part]:
     return (match.span(),)
 
 
+# A line feed ends a phrase, but for one that only wraps a line.
+_WRAP = re.compile(r"(?<=[^\n])\n(?= ?[a-z])")
+
 _STEPS: list[tuple[re.Pattern[str], Callable[[re.Match[str]], Iterable[Part]]]] = [
+    (_WRAP, _put(" ")),
     # code fences, HTML comments, tags (also a known one that was never closed), entities
     (re.compile(r"^ ?(?:```|~~~)[\w+#.-]{0,40} ?$", re.M), _put("\n")),
     (re.compile(r"<!--[^<>]*>?"), _drop),

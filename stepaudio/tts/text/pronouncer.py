@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
-from stepaudio.core.clauses import is_han
 from stepaudio.tts.text import chinese, english
+from stepaudio.tts.text.chinese import is_han
 from stepaudio.tts.text.markup import plain
 
 if TYPE_CHECKING:
     from stepaudio.tts.text.mandarin import Mandarin
 
 ALPHABET = frozenset(
-    ";:,.!?—…\"()“” ̃ʣʥʦʨᵝꭧAIOQSTWYᵊabcdefhijklmnopqrstuvwxyzɑɐɒæβɔɕçɖðʤəɚɛɜɟɡɥɨɪʝɯɰŋɳɲɴøɸθœɹɾɻʁɽʂʃʈʧʊʋʌɣɤχʎʒʔˈˌːʰʲ↓→↗↘ᵻ"
+    ';:,.!?—…"()“” ̃ʣʥʦʨᵝꭧAIOQSTWYᵊabcdefhijklmnopqrstuvwxyzɑɐɒæβɔɕçɖðʤəɚɛɜɟɡɥɨɪʝɯɰŋɳɲɴøɸθœɹɾɻʁɽʂʃʈʧʊʋʌɣɤχʎʒʔˈˌːʰʲ↓→↗↘ᵻ'
 )
 """What Kokoro-82M knows (its vocab.json); nothing else comes out."""
 
@@ -26,7 +26,18 @@ LONGEST_READ = 2000
 _LONGEST_WORD = 40  # letters; what is longer is no word and is read in pieces
 _LONGEST_RUN = 60  # English words that are tagged in one go
 
-_SIGNS = {"，": ",", "、": ",", "。": ".", "！": "!", "？": "?", "：": ":", "；": ";", "–": "—", "⋯": "…", "‥": "…"}
+_SIGNS = {
+    "，": ",",
+    "、": ",",
+    "。": ".",
+    "！": "!",
+    "？": "?",
+    "：": ":",
+    "；": ";",
+    "–": "—",
+    "⋯": "…",
+    "‥": "…",
+}
 _SIGNS |= {sign: sign for sign in ",.!?:;—…"} | {"︰": ":", "؟": "?", "،": ",", "।": "."}
 _STRENGTH = {sign: strength for strength, sign in enumerate(",—:;.…!?")}
 _WIDE = str.maketrans(",.!?:;", "，。！？：；")
@@ -82,13 +93,15 @@ class Pronouncer:
         for word, following in zip(words, [*words[1:], None], strict=False):
             if said and not (said[-1] in _WIDE_SIGNS or (is_han(said[-1]) and is_han(word.spoken[0]))):
                 said += " "
-            wide = word.language == "zh" or (following is not None and following.language == "zh")
+            wide = word.language == "zh" or (word.sign != "." and following is not None and following.language == "zh")
             said += (word.spoken.translate(_WIDE) if word.language == "zh" else word.spoken) + (
                 word.sign.translate(_WIDE) if wide else word.sign
             )
         return said
 
-    def pronounce(self, text: str, language: str | None = None, accent: str = "en-US") -> tuple[SpokenWord, ...]:
+    def pronounce(
+        self, text: str, language: str | None = None, accent: str = "en-US"
+    ) -> tuple[SpokenWord, ...]:
         """A text word by word; () where there is nothing to say.
 
         Args:
@@ -110,7 +123,7 @@ class Pronouncer:
         words: list[_Word] = []
         line_start = 0
         for line in clean.text.split("\n"):
-            if words and not words[-1].sign and line.strip() and not re.match(r"\s*[a-z]", line):
+            if words and not words[-1].sign and line.strip():
                 words[-1].sign = "."  # a line that ends is a phrase that ends
             for start, end in _portions(line):
                 self._read_line(line[start:end], clean.origin, line_start + start, language, words)
@@ -118,7 +131,9 @@ class Pronouncer:
         return words
 
     @staticmethod
-    def _read_line(line: str, origin: list[int], offset: int, language: str | None, words: list[_Word]) -> None:
+    def _read_line(
+        line: str, origin: list[int], offset: int, language: str | None, words: list[_Word]
+    ) -> None:
         """Append the words of a line, whose characters come from ``origin[offset:]``."""
         spoken_in = _languages(line, language)
         at = previous_end = 0
@@ -132,11 +147,17 @@ class Pronouncer:
                 words[-1].end = origin[offset + at + 1] + 1
                 at = previous_end = at + 2
                 continue
-            pieces = [] if char in _SIGNS and not _begins_number(line, at) else _read(line, at, previous_end, spoken_in[at])
+            pieces = (
+                []
+                if char in _SIGNS and not _begins_number(line, at)
+                else _read(line, at, previous_end, spoken_in[at])
+            )
             if not pieces:
                 sign = _melody(line, at)
                 if sign == "dot":
-                    pieces = [english.Piece(at, at + 1, "点" if spoken_in[at] == "zh" else "dot", spoken_in[at])]
+                    pieces = [
+                        english.Piece(at, at + 1, "点" if spoken_in[at] == "zh" else "dot", spoken_in[at])
+                    ]
                 elif sign and words:
                     words[-1].sign = _stronger(words[-1].sign, sign)
             for piece in pieces:
@@ -147,7 +168,9 @@ class Pronouncer:
                     words[-1].end = max(end, words[-1].end)
                 elif spoken:
                     own_sign = piece.spoken.rstrip()[-1:] if piece.spoken.rstrip() != spoken else ""
-                    words.append(_Word(start, end, spoken, piece.language, own_sign if own_sign in _STRENGTH else ""))
+                    words.append(
+                        _Word(start, end, spoken, piece.language, own_sign if own_sign in _STRENGTH else "")
+                    )
                 previous_end = piece.end
             at = max(at + 1, pieces[-1].end if pieces else 0)
 
@@ -165,7 +188,11 @@ class Pronouncer:
         start = 0
         while start < len(units):
             end = start + 1
-            while end < len(units) and units[end].han == units[start].han and not _phrase_ends(units, start, end):
+            while (
+                end < len(units)
+                and units[end].han == units[start].han
+                and not _phrase_ends(units, start, end)
+            ):
                 end += 1
             run = units[start:end]
             if run[0].han:
@@ -177,7 +204,11 @@ class Pronouncer:
             word = words[unit.word]
             sounds = "".join(sound for sound in unit.phonemes if sound in ALPHABET)
             # English words, and Chinese words rather than characters, are apart; so is all that a sign parts.
-            space = " " if following and (unit.sign or unit.ends_word or not unit.han or not following.han) else ""
+            space = (
+                " "
+                if following and (unit.sign or unit.ends_word or not unit.han or not following.han)
+                else ""
+            )
             word.phonemes += sounds + unit.sign + space
 
     def _chinese(self, run: list[_Unit], text: str, start: int) -> None:
@@ -188,7 +219,9 @@ class Pronouncer:
         at = 0
         for unit in run:
             last = at + len(unit.text) - 1
-            unit.phonemes = "".join(found[i] + (" " if i in ends and i < last else "") for i in range(at, last + 1))
+            unit.phonemes = "".join(
+                found[i] + (" " if i in ends and i < last else "") for i in range(at, last + 1)
+            )
             unit.ends_word = last in ends
             at = last + 1
 
@@ -208,7 +241,7 @@ class Pronouncer:
             sounds = token.phonemes or ""
             if token.text == "A" and " " in unit.text:
                 sounds = "ˈA"  # a letter, not the article
-            sounds = sounds.strip(_SIGNS_OF_MELODY + "“”\"() ")
+            sounds = sounds.strip(_SIGNS_OF_MELODY + '“”"() ')
             if sounds:
                 unit.phonemes += (" " if unit.phonemes else "") + sounds
             at += len(token.text) + len(token.whitespace)
@@ -262,7 +295,8 @@ def _portions(line: str) -> Iterator[tuple[int, int]]:
         yield start, len(line)
 
 
-_SEGMENT_END = re.compile(r"[。！？；，“”\"()]|[.!?;:,](?=\s|$)|[:,](?!\d)")
+_SENTENCE = re.compile(r"(?:[^。！？.!?]|[.!?](?!\s|$))+[。！？.!?]*|[。！？.!?]+")
+_SEGMENT = re.compile(r"(?:[^；，“”\"();:,]|[:,](?=\d))+[；，“”\"();:,]?|[；，“”\"();:,]")
 _LATIN_WORD = re.compile(r"[A-Za-zÀ-ɏ]+")
 
 
@@ -270,20 +304,19 @@ def _languages(line: str, language: str | None) -> list[str]:
     """For every character of a line, the language of the words around it."""
     if language in ("en", "zh"):
         return [language] * len(line)
-    bounds = [0, *(match.end() for match in _SEGMENT_END.finditer(line)), len(line)]
     found: list[tuple[int, str | None]] = []
-    all_han = sum(map(is_han, line))
-    for start, end in zip(bounds, bounds[1:], strict=False):
-        segment = line[start:end]
-        han, latin = sum(map(is_han, segment)), len(_LATIN_WORD.findall(segment))
-        if han:
-            kind = "zh" if han >= 0.75 * latin else "en"
-        elif latin:
-            # A name or two between commas does not leave the Chinese sentence.
-            kind = "zh" if all_han > 2 and latin < 3 else "en"
-        else:
-            kind = None
-        found.append((end - start, kind))
+    for sentence in _SENTENCE.findall(line):
+        all_han = sum(map(is_han, sentence))
+        for segment in _SEGMENT.findall(sentence):
+            han, latin = sum(map(is_han, segment)), len(_LATIN_WORD.findall(segment))
+            if han:
+                kind = "zh" if han >= 0.75 * latin else "en"
+            elif latin:
+                # A name or two between commas does not leave the Chinese sentence.
+                kind = "zh" if all_han > 2 and latin < 3 else "en"
+            else:
+                kind = None
+            found.append((len(segment), kind))
     kinds: list[str | None] = [kind for _, kind in found]
     for order in (range(len(kinds)), reversed(range(len(kinds)))):
         seen = None
@@ -315,14 +348,16 @@ def _read(line: str, at: int, previous_end: int, language: str) -> list[english.
     # No voice here reads kana, hangul, Cyrillic: better said by their sound than passed over.
     from anyascii import anyascii
 
-    latin = re.sub(r"[^A-Za-z]+", " ", anyascii(other.group())).strip()
+    latin = re.sub(r"[^a-z]+", " ", anyascii(other.group()).lower()).strip()
     return [english.Piece(*other.span(), latin, "en")] if latin else []
 
 
 def _begins_number(line: str, at: int) -> bool:
     """Whether a full stop or dash is part of a number or range: ".5", "3–5"."""
     if line[at] == ".":
-        return line[at + 1 : at + 2].isdigit() and not (at and (line[at - 1].isalnum() or line[at - 1] == "."))
+        return line[at + 1 : at + 2].isdigit() and not (
+            at and (line[at - 1].isalnum() or line[at - 1] == ".")
+        )
     around = line[max(0, at - 2) : at + 3]
     return line[at] in "—–" and re.search(r"[^\W_]\s?[—–]\s?\d", around) is not None
 
@@ -333,7 +368,15 @@ def _melody(line: str, at: int) -> str:
     if char == ".":
         if after == "." or before == ".":
             return "…" if after == "." == line[at + 2 : at + 3] else "."
-        return "dot" if before.isalnum() and not is_han(before) and after.isalnum() and after.isascii() and not after.isupper() else "."
+        return (
+            "dot"
+            if before.isalnum()
+            and not is_han(before)
+            and after.isalnum()
+            and after.isascii()
+            and not after.isupper()
+            else "."
+        )
     if char == "-":
         return "—" if (before in (" ", "-", "") and after in (" ", "-")) else ""
     if char == "(":
@@ -362,7 +405,9 @@ class _Unit:
     ends_word: bool = True
 
 
-_UNIT = re.compile(r"(?P<han>[㐀-鿿\uf900-\ufaff]+)|(?P<sign>[,.!?:;—…])|(?P<latin>[^㐀-鿿\uf900-\ufaff,.!?:;—…]+)")
+_UNIT = re.compile(
+    r"(?P<han>[㐀-鿿\uf900-\ufaff]+)|(?P<sign>[,.!?:;—…])|(?P<latin>[^㐀-鿿\uf900-\ufaff,.!?:;—…]+)"
+)
 
 
 def _units(index: int, word: _Word) -> list[_Unit]:
@@ -402,4 +447,8 @@ def _short_words(text: str) -> Iterator[str]:
 def _phrase_ends(units: list[_Unit], start: int, at: int) -> bool:
     if units[start].han:
         return bool(units[at - 1].sign) or at - start >= 4 * _LONGEST_RUN
-    return units[at - 1].sign in (".", "!", "?", "…", ";") and units[at - 1].sign != "" or at - start >= _LONGEST_RUN
+    return (
+        units[at - 1].sign in (".", "!", "?", "…", ";")
+        and units[at - 1].sign != ""
+        or at - start >= _LONGEST_RUN
+    )
