@@ -198,7 +198,7 @@ def _heard(engine: Engine, language: str, texts: list[str], step: Callable[[], N
         audio: AudioChunk = join(piece.audio for piece in engine.say(text))
         work_s, length_s = work_s + time.perf_counter() - began, length_s + audio.seconds
         heard = engine.transcribe(audio)
-        # What was said can be written in several ways ("9:45", "9.45", "nine forty-five"): the nearest counts.
+        # What was said can be written in several ways ("9:45", "9.45", "nine forty-five"): the best counts.
         references = (text, re.sub(r"(\d):(\d)", r"\1.\2", text), engine.show(text, "spoken"))
         found = min((errors(said, heard.text, language) for said in references), key=lambda e: e.rate)
         sum_ += found
