@@ -39,7 +39,7 @@ bench: setup .venv/installed-dev  ## print every figure that the README claims
 	$(BIN)/stepaudio bench tts
 	$(BIN)/stepaudio bench llm
 
-lock: .venv/installed-dev  ## write the locked versions anew from pyproject.toml
+lock: .venv/bin/python  ## write the locked versions anew from pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check uv
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev --extra bench pyproject.toml -o requirements-dev.txt

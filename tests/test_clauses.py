@@ -85,7 +85,7 @@ def test_ascii_signs_wait_for_what_follows_and_wide_ones_do_not():
 
 
 def test_later_clauses_end_at_a_comma_only_when_long():
-    first, second, third = split(
+    _, second, third = split(
         "Right now. It was a very long and cold winter in the high mountains of the north, so we stayed."
     )
     assert second.endswith("north,") and third == "so we stayed."

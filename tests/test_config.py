@@ -89,9 +89,7 @@ def test_secrets_are_not_shown():
     assert loaded.config.llm.api_key is not None
     assert loaded.config.llm.api_key.get_secret_value() == "sk-secret"
     assert not any("sk-secret" in value for _, value, _ in loaded.rows())
-    assert (
-        dict((name, origin) for name, _, origin in loaded.rows())["llm.api_key"] == "STEPAUDIO_LLM__API_KEY"
-    )
+    assert {name: origin for name, _, origin in loaded.rows()}["llm.api_key"] == "STEPAUDIO_LLM__API_KEY"
     with pytest.raises(ConfigError) as caught:
         config.load(environment={}, flags={"llm.api_key": ["sk-secret"]})
     assert "sk-secret" not in str(caught.value)

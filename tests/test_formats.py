@@ -28,7 +28,8 @@ def test_text_has_a_line_a_segment():
 
 def test_srt():
     assert write(TALK, "srt") == (
-        "1\n00:00:00,120 --> 00:00:01,500\nHello there.\n\n2\n01:02:03,004 --> 01:02:04,000\n1 < 2 & so on.\n\n"
+        "1\n00:00:00,120 --> 00:00:01,500\nHello there.\n\n"
+        "2\n01:02:03,004 --> 01:02:04,000\n1 < 2 & so on.\n\n"
     )
 
 

@@ -44,7 +44,8 @@ I may 5 times | I may five times
 at 5:30 p.m. today | at five thirty PM today
 at 3 a.m. We left | at three AM. We left
 14:05, 2:00 | fourteen oh five, two o'clock
-5kg, 10 lbs, 20 km/h, -5°C | five kilograms, ten pounds, twenty kilometers per hour, minus five degrees Celsius
+5kg, 10 lbs, 20 km/h | five kilograms, ten pounds, twenty kilometers per hour
+-5°C | minus five degrees Celsius
 3 m², 256GB, 1 mph | three square meters, two hundred fifty six gigabytes, one mile per hour
 a 4-kilogram bag | a four kilogram bag
 6'2" tall | six foot two tall
@@ -173,7 +174,9 @@ def test_markup_is_not_said(pronouncer, written, spoken):
     assert pronouncer.speakable(written) == spoken
 
 
-@pytest.mark.parametrize("text", ["", " \n\t", "😀🎉", "***", "?!…", "<p></p>", "\u200b\ud800\x00", "```\n```", "---"])
+@pytest.mark.parametrize(
+    "text", ["", " \n\t", "😀🎉", "***", "?!…", "<p></p>", "\u200b\ud800\x00", "```\n```", "---"]
+)
 def test_nothing_to_say(pronouncer, text):
     assert pronouncer.speakable(text) == ""
     assert pronouncer.pronounce(text) == ()

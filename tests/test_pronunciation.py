@@ -126,7 +126,6 @@ def test_traditional_script_reads_like_simplified(pronouncer):
     assert phonemes(pronouncer.pronounce("銀行行長還書")) == phonemes(pronouncer.pronounce("银行行长还书"))
 
 
-
 def test_polyphones_of_real_sentences(mandarin, shared_data: Path, monkeypatch):
     """Measured: 0.925; the phrase dictionary of pypinyin alone 0.80."""
     monkeypatch.setattr("stepaudio.tts.text.mandarin.sandhi", lambda text, readings, starts: readings)
@@ -159,9 +158,61 @@ def check(pronouncer: Pronouncer, text: str) -> None:
 _BITS = [
     *"abcXYZ 0123456789.,:;!?-–—/\\$£€¥%°@#&*_~`'\"()[]{}<>|^=+\n\t",
     *"你好年月日第两个，。！？：、（）《》“”％",
-    *["\ud800", "\u200b", "\x00", "😀", "é", "ß", "İ", "ǅ", "α", "Ж", "한", "の", "½", "²", "①", "㍿", "Ⅷ", "٣", "\u0301"],
-    *["st", "th", "http://", "www.", ".com", "am", "p.m.", "Dr.", "St. ", " km/h", "GB", "million", "Jan ", " 5 ", "2024"],
-    *["$x$", "\\frac{", "<b", "&amp;", "```", "**", "# ", "- ", "[a](b)", ":smile:", "了", "得", "一", "不", "儿"],
+    *[
+        "\ud800",
+        "\u200b",
+        "\x00",
+        "😀",
+        "é",
+        "ß",
+        "İ",
+        "ǅ",
+        "α",
+        "Ж",
+        "한",
+        "の",
+        "½",
+        "²",
+        "①",
+        "㍿",
+        "Ⅷ",
+        "٣",
+        "\u0301",
+    ],
+    *[
+        "st",
+        "th",
+        "http://",
+        "www.",
+        ".com",
+        "am",
+        "p.m.",
+        "Dr.",
+        "St. ",
+        " km/h",
+        "GB",
+        "million",
+        "Jan ",
+        " 5 ",
+        "2024",
+    ],
+    *[
+        "$x$",
+        "\\frac{",
+        "<b",
+        "&amp;",
+        "```",
+        "**",
+        "# ",
+        "- ",
+        "[a](b)",
+        ":smile:",
+        "了",
+        "得",
+        "一",
+        "不",
+        "儿",
+    ],
 ]
 
 
@@ -173,7 +224,30 @@ def test_any_text_is_read(pronouncer):
 
 @pytest.mark.parametrize(
     "bit",
-    ["1", "a", "a-", "a'", "1.", "-", "(", '"', "[a](", "<", "你", "一", "aB1", "a.", "\\a", "😀", "**", "|-", "  \n", "$1", "1/", "我a"],
+    [
+        "1",
+        "a",
+        "a-",
+        "a'",
+        "1.",
+        "-",
+        "(",
+        '"',
+        "[a](",
+        "<",
+        "你",
+        "一",
+        "aB1",
+        "a.",
+        "\\a",
+        "😀",
+        "**",
+        "|-",
+        "  \n",
+        "$1",
+        "1/",
+        "我a",
+    ],
 )
 def test_long_texts_end(pronouncer, bit):
     """What makes careless patterns explode: those would not end in a day."""
@@ -184,7 +258,20 @@ def test_long_texts_end(pronouncer, bit):
 def test_words_of_a_text_are_all_said(pronouncer):
     text = "On **Monday**, [John's](http://x.y) 3 dogs ate $2.50 (really) & 你好世界 at 5 p.m."
     written = [word.written for word in pronouncer.pronounce(text)]
-    assert written == ["On", "Monday", "John's", "3", "dogs", "ate", "$2.50", "really", "&", *"你好世界", "at", "5 p.m."]
+    assert written == [
+        "On",
+        "Monday",
+        "John's",
+        "3",
+        "dogs",
+        "ate",
+        "$2.50",
+        "really",
+        "&",
+        *"你好世界",
+        "at",
+        "5 p.m.",
+    ]
 
 
 def test_alphabet_is_the_one_of_the_voice(model_dir):

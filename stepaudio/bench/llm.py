@@ -187,7 +187,7 @@ async def _ask(llm: LLM, messages: list[Message], sampling: Sampling) -> Reply:
             if isinstance(event, TextDelta):
                 first = first or time.perf_counter() - start
                 text += event.text
-            else:
+            elif isinstance(event, Finished):
                 finished = event
     seconds = time.perf_counter() - start
     return Reply(text.strip(), first or seconds, seconds, finished)

@@ -43,7 +43,9 @@ _LONGEST = 28 * RATE  # samples of a window: 2 s of silence still fit behind it
 _EARLIEST_CUT = 20 * RATE  # a stretch of speech without a pause is cut after this, where it is most quiet
 _LONGEST_GAP = 2 * RATE  # encoding a shorter pause is cheaper than the silence behind one more window
 _LEAST_REST = RATE  # samples behind the last phrase that are worth a look,
-_LEAST_REST_SPEECH_MS = 500  # and of speech in them: not the tail of the last word
+_LEAST_REST_SPEECH_MS = 500  # and of speech in them;
+_LEAST_REST_JOINED = RATE  # samples of speech without a pause before it: less is the tail of the last word
+_LEAST_PAUSE = 3 * RATE // 10  # samples
 
 _MOST_COMPRESSED = 2.2  # zlib ratio of the text; loops compress better than speech
 _LEAST_SCORE = -1.0  # mean log-probability of the tokens
@@ -215,7 +217,9 @@ class WhisperRecognizer:
         if not self._vad or min(heard, len(samples) - heard) < _LEAST_REST:
             return None
         rest = probabilities(self._vad, AudioChunk(samples[heard:], RATE))
-        return heard if speech_spans(rest, min_speech_ms=_LEAST_REST_SPEECH_MS) else None
+        spans = speech_spans(rest, min_speech_ms=_LEAST_REST_SPEECH_MS, padding_ms=0)
+        missed = any(span.start >= _LEAST_PAUSE or span.end >= _LEAST_REST_JOINED for span in spans)
+        return heard if missed else None
 
     def _language(self, encoding: ctranslate2.StorageView) -> str:
         """The most probable of the languages offered."""

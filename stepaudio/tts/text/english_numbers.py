@@ -60,9 +60,7 @@ def year(number: str | int) -> str:
     if n < 1000 or n > 9999 or 2000 <= n < 2010 or n % 1000 == 0:
         return cardinal(n)
     high, low = divmod(n, 100)
-    return f"{cardinal(high)} " + (
-        "hundred" if not low else f"oh {ONES[low]}" if low < 10 else cardinal(low)
-    )
+    return f"{cardinal(high)} " + ("hundred" if not low else f"oh {ONES[low]}" if low < 10 else cardinal(low))
 
 
 def plural(words: str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from stepaudio.tts.text import chinese, english
 from stepaudio.tts.text.chinese import is_han
 from stepaudio.tts.text.markup import plain
+from stepaudio.tts.text.rules import Piece
 
 if TYPE_CHECKING:
     from stepaudio.tts.text.mandarin import Mandarin
@@ -93,7 +94,9 @@ class Pronouncer:
         for word, following in zip(words, [*words[1:], None], strict=False):
             if said and not (said[-1] in _WIDE_SIGNS or (is_han(said[-1]) and is_han(word.spoken[0]))):
                 said += " "
-            wide = word.language == "zh" or (word.sign != "." and following is not None and following.language == "zh")
+            wide = word.language == "zh" or (
+                word.sign != "." and following is not None and following.language == "zh"
+            )
             said += (word.spoken.translate(_WIDE) if word.language == "zh" else word.spoken) + (
                 word.sign.translate(_WIDE) if wide else word.sign
             )
@@ -155,9 +158,7 @@ class Pronouncer:
             if not pieces:
                 sign = _melody(line, at)
                 if sign == "dot":
-                    pieces = [
-                        english.Piece(at, at + 1, "点" if spoken_in[at] == "zh" else "dot", spoken_in[at])
-                    ]
+                    pieces = [Piece(at, at + 1, "点" if spoken_in[at] == "zh" else "dot", spoken_in[at])]
                 elif sign and words:
                     words[-1].sign = _stronger(words[-1].sign, sign)
             for piece in pieces:
@@ -329,7 +330,7 @@ _POSSESSIVE = re.compile(r"'[sS](?![A-Za-z])")
 _OTHER_SCRIPT = re.compile(r"[^\W\d_A-Za-zÀ-ɏ㐀-鿿\uf900-\ufaff]+")
 
 
-def _read(line: str, at: int, previous_end: int, language: str) -> list[english.Piece]:
+def _read(line: str, at: int, previous_end: int, language: str) -> list[Piece]:
     """What stands at a place of a line, in the language of the words around, or its own."""
     char = line[at]
     if is_han(char):
@@ -349,7 +350,7 @@ def _read(line: str, at: int, previous_end: int, language: str) -> list[english.
     from anyascii import anyascii
 
     latin = re.sub(r"[^a-z]+", " ", anyascii(other.group()).lower()).strip()
-    return [english.Piece(*other.span(), latin, "en")] if latin else []
+    return [Piece(*other.span(), latin, "en")] if latin else []
 
 
 def _begins_number(line: str, at: int) -> bool:
@@ -448,7 +449,5 @@ def _phrase_ends(units: list[_Unit], start: int, at: int) -> bool:
     if units[start].han:
         return bool(units[at - 1].sign) or at - start >= 4 * _LONGEST_RUN
     return (
-        units[at - 1].sign in (".", "!", "?", "…", ";")
-        and units[at - 1].sign != ""
-        or at - start >= _LONGEST_RUN
-    )
+        units[at - 1].sign in (".", "!", "?", "…", ";") and units[at - 1].sign != ""
+    ) or at - start >= _LONGEST_RUN
