@@ -6,6 +6,7 @@ Knows nothing of sockets, files or turns: ``ask`` and the server both use it.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
@@ -14,7 +15,7 @@ from typing import Literal, assert_never
 
 from stepaudio.core.audio import AudioChunk
 from stepaudio.core.clauses import Clause, ClauseSplitter, Mark
-from stepaudio.core.conversation import Message
+from stepaudio.core.conversation import Message, ToolCall, ToolChoice, ToolSpec
 from stepaudio.core.errors import StepAudioError
 from stepaudio.llm.base import LLM, Finished, Sampling, TextDelta
 from stepaudio.threads import iterate_in_thread
@@ -48,6 +49,13 @@ class Spoken:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCalled:
+    """The model wants a tool's result: whoever runs it asks again, with the call and its result added."""
+
+    call: ToolCall
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """The answer is over; nothing follows.
 
@@ -62,7 +70,7 @@ class Done:
     error: StepAudioError | None = None
 
 
-ResponseEvent = TextDelta | ClauseStarted | AudioDelta | Spoken | Done
+ResponseEvent = TextDelta | ClauseStarted | AudioDelta | Spoken | ToolCalled | Done
 
 
 async def respond(
@@ -72,11 +80,16 @@ async def respond(
     emit: Callable[[ResponseEvent], Awaitable[None]],
     *,
     sampling: Sampling | None = None,
+    tools: Sequence[ToolSpec] = (),
+    tool_choice: ToolChoice = "auto",
+    session: str = "",
+    deadline: float = math.inf,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Answer ``messages`` in text and speech; the last event is always ``Done``, unless cancelled.
 
     To stop it, cancel its task: the model stops writing and the voice stops speaking.
+    ``tools`` to ``deadline``: see ``LLM.generate``. No tool is run here; the answer ends with the calls.
     """
     clauses: asyncio.Queue[Clause | None] = asyncio.Queue(maxsize=8)
     finished: Finished | None = None
@@ -86,13 +99,18 @@ async def respond(
         nonlocal finished, failure
         splitter = ClauseSplitter()
         try:
-            async with aclosing(llm.generate(messages, sampling or Sampling())) as events:
+            answer = llm.generate(
+                messages, sampling or Sampling(), tools, tool_choice, session=session, deadline=deadline
+            )
+            async with aclosing(answer) as events:
                 async for event in events:
                     match event:
                         case TextDelta(text):
                             await emit(event)
                             for clause in splitter.push(text):
                                 await clauses.put(clause)
+                        case ToolCall():
+                            await emit(ToolCalled(event))
                         case Finished():
                             finished = event
                         case _:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,7 +61,7 @@ class Parrot:
     warmed = 0
 
     async def generate(
-        self, messages: Sequence[Message], sampling: Sampling
+        self, messages: Sequence[Message], sampling: Sampling, *tools: Any, **options: Any
     ) -> AsyncGenerator[LLMEvent, None]:
         known = {"Capital of Italy?": "It is Rome.", "中国的首都是哪里？": "是北京。"}
         text = known.get(messages[-1].text, "**No idea.**")
@@ -68,7 +69,7 @@ class Parrot:
         yield TextDelta(text[4:])
         yield Finished("stop", 20, 12, 4)
 
-    async def warm(self, messages: Sequence[Message]) -> None:
+    async def warm(self, messages: Sequence[Message], *tools: Any) -> None:
         self.warmed += 1
 
     def close(self) -> None:

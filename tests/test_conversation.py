@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from stepaudio.core.conversation import CUT_MARK, KEPT, Message, fit
+from stepaudio.core.conversation import CUT_MARK, KEPT, Message, ToolCall, ToolSpec, fit
 
 
 def tokens(message: Message) -> int:
@@ -77,6 +77,51 @@ def test_a_long_last_message_pushes_out_all_turns_then_is_cut() -> None:
 def test_a_begun_answer_after_the_last_question_counts() -> None:
     messages = talk("u:one|a:1111|u:two|a:2222")
     assert fit(messages, 13, tokens) == talk("u:two|a:2222")
+
+
+def calling(*ids: str) -> Message:
+    return Message("assistant", "", tuple(ToolCall(id, "weather", "{}") for id in ids))
+
+
+def result(id: str, text: str) -> Message:
+    return Message("tool", text, call_id=id)
+
+
+def test_calls_and_results_go_with_their_turn() -> None:
+    asked, called, more = Message("user", "one"), calling("x", "y"), Message("user", "two")
+    messages = [asked, called, result("x", "22"), result("y", "33"), Message("assistant", "1111"), more]
+    assert fit(messages, size(messages), tokens) == messages
+    assert fit(messages, size(messages) - 1, tokens) == [more]
+
+
+def test_a_late_result_goes_with_the_turn_of_its_call() -> None:
+    more, late = Message("user", "two"), result("x", "22222222")
+    messages = [Message("user", "one"), calling("x"), more, late]
+    assert fit(messages, size(messages), tokens) == messages
+    assert fit(messages, size(messages) - 1, tokens) == [more]
+
+
+def test_a_result_without_a_call_stays_where_it_is() -> None:
+    messages = [Message("user", "one"), Message("assistant", "1"), Message("user", "two"), result("?", "2")]
+    assert fit(messages, 8, tokens) == messages[2:]
+
+
+def test_results_too_long_for_the_last_turn_lose_their_ends_the_longest_first() -> None:
+    asked = Message("user", "one")
+    messages = [asked, calling("x", "y"), result("x", "short"), result("y", "long " * 40)]
+    kept = fit(messages, 4 + 1 + 6 + 13, tokens)
+    assert kept == [*messages[:3], result("y", "long long " + CUT_MARK)]
+    # Nothing else can go: the question loses its beginning, too.
+    kept = fit(messages, 4 + 1 + 4, tokens)
+    assert kept == [
+        Message("user", CUT_MARK + "e"),
+        messages[1],
+        *(result(id, word + CUT_MARK) for id, word in ("xs", "yl")),
+    ]
+
+
+def test_a_tool_without_parameters_takes_an_empty_object() -> None:
+    assert ToolSpec("now").parameters == {"type": "object", "properties": {}}
 
 
 @pytest.mark.parametrize("seed", range(20))

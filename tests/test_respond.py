@@ -7,10 +7,10 @@ import asyncio
 import pytest
 
 from stepaudio.core.clauses import Mark
-from stepaudio.core.conversation import Message
+from stepaudio.core.conversation import Message, ToolCall, ToolSpec
 from stepaudio.core.errors import BackendError, TextError
 from stepaudio.llm.base import Finished, TextDelta
-from stepaudio.respond import AudioDelta, ClauseStarted, Done, Spoken, respond
+from stepaudio.respond import AudioDelta, ClauseStarted, Done, Spoken, ToolCalled, respond
 from tests.fakes import RATE, FakeLLM, FakeVoice
 
 ASK = [Message("user", "hello?")]
@@ -80,6 +80,16 @@ def test_cut_by_length_and_nothing_to_say():
     assert answer(FakeLLM("One", Finished("length")), FakeVoice())[-1].status == "incomplete"
     events = answer(FakeLLM(), FakeVoice())
     assert events == [Done("completed", Finished("stop"))]
+
+
+def test_an_answer_ends_with_the_calls_of_tools():
+    call, tools = ToolCall("c1", "weather", '{"city": "Rome"}'), [ToolSpec("weather")]
+    llm = FakeLLM("Let me see. ", call)
+    events = answer(llm, FakeVoice(), tools=tools, tool_choice="required", session="s", deadline=5.0)
+    assert [e.call for e in events if isinstance(e, ToolCalled)] == [call]
+    assert [e.clause.text for e in events if isinstance(e, Spoken)] == ["Let me see."]
+    assert events[-1] == Done("completed", Finished("stop"))
+    assert llm.options == {"tools": (tools, "required"), "session": "s", "deadline": 5.0}
 
 
 def test_cancelling_stops_model_and_voice():

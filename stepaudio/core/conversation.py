@@ -3,32 +3,73 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 
 KEPT = 0.75
 """Share of the budget that is left after a cut; see ``fit``."""
 
 CUT_MARK = "… "
-"""Stands where the beginning of a message was cut away."""
+"""Stands where the beginning of a message (of a tool's result: the end) was cut away."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A function that the model may call: what it is told of it.
+
+    Attributes:
+        name: of the function; letters, digits, ``_`` and ``-``.
+        description: what it does and when to use it, for the model.
+        parameters: a JSON schema of type "object".
+    """
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=lambda: {"type": "object", "properties": {}})
+
+
+ToolChoice = str
+"""Whether the model calls a tool: "auto" (as it thinks fit), "none", "required" (one at least), or the name
+of the tool that it must call."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """The model wants a tool's result. ``arguments``: a JSON object, as text."""
+
+    call_id: str
+    name: str
+    arguments: str
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message. ``text`` is what was written, transcribed, or (for the assistant) spoken."""
+    """One message.
+
+    Attributes:
+        role: whose. "tool": the result of a call.
+        text: what was written, transcribed, or (for the assistant) spoken; of a tool, its result.
+        calls: of the assistant, the tools that it called after ``text`` (which is often empty then).
+        call_id: of a result, the ``ToolCall`` that it belongs to.
+        interrupted: of the assistant: the user broke in; ``text`` is what was heard of the answer.
+    """
 
     role: Role
     text: str
+    calls: tuple[ToolCall, ...] = ()
+    call_id: str | None = None
+    interrupted: bool = False
 
 
 def fit(messages: Sequence[Message], budget: int, count: Callable[[Message], int]) -> list[Message]:
     """The conversation, shortened until it takes at most ``budget`` tokens.
 
     System messages and the last turn always stay. What goes first are the oldest whole turns (a user
-    message with all answers to it). If that is not enough, the last user message loses its beginning.
+    message with all answers to it, calls of tools and their results). If that is not enough, results of
+    the last turn lose their ends, the longest first, and then the last user message its beginning.
 
     A model's cache holds only for a prompt that *begins* as the one before, so a turn dropped at every
     call would cost a whole prompt at every call. Therefore a cut goes down to ``KEPT`` of the budget, and
@@ -44,8 +85,8 @@ def fit(messages: Sequence[Message], budget: int, count: Callable[[Message], int
             every message, so it should remember.
 
     Returns:
-        A new list. It can be over the budget only if system messages and answers after the last user
-        message fill the budget alone.
+        A new list. It can be over the budget only if system messages, and the assistant's words and calls
+        after the last user message, fill the budget alone.
     """
     system = [i for i, message in enumerate(messages) if message.role == "system"]
     room = budget - sum(count(messages[i]) for i in system)
@@ -68,34 +109,53 @@ def fit(messages: Sequence[Message], budget: int, count: Callable[[Message], int
 
     kept = {i: messages[i] for i in system}
     kept.update((i, messages[i]) for turn in turns[first:] for i in turn)
-    if turns and used > room and messages[turns[-1][0]].role == "user":
-        asked = turns[-1][0]
-        kept[asked] = _without_beginning(messages[asked], room - used + count(messages[asked]), count)
+    # What is still too much is in the last turn: results first, then the question.
+    cuttable = [i for i in (turns[-1] if turns else ()) if messages[i].role in ("tool", "user")]
+    for i in sorted(cuttable, key=lambda i: (messages[i].role == "user", -count(messages[i]))):
+        if used > room:
+            kept[i] = _shortened(messages[i], room - used + count(messages[i]), count)
+            used += count(kept[i]) - count(messages[i])
     return [kept[i] for i in sorted(kept)]
 
 
 def _turns(messages: Sequence[Message]) -> list[list[int]]:
-    """Indices of the messages of each turn. A greeting before the first question is a turn of its own."""
+    """Indices of the messages of each turn. A greeting before the first question is a turn of its own.
+
+    A result belongs to the turn of its call, even if the user spoke again before it came.
+    """
     turns: list[list[int]] = []
+    called: dict[str, list[int]] = {}  # by call id: the turn
     for i, message in enumerate(messages):
-        if message.role == "user" or (message.role == "assistant" and not turns):
+        if message.role == "system":
+            continue
+        if message.role == "tool" and message.call_id in called:
+            called[message.call_id].append(i)
+        elif message.role == "user" or not turns:
             turns.append([i])
-        elif message.role == "assistant":
+        else:
             turns[-1].append(i)
+        called.update((call.call_id, turns[-1]) for call in message.calls)
     return turns
 
 
-def _without_beginning(message: Message, room: int, count: Callable[[Message], int]) -> Message:
-    """``message`` with as much of its end as takes at most ``room`` tokens (at least its last character)."""
+def _shortened(message: Message, room: int, count: Callable[[Message], int]) -> Message:
+    """``message`` with as much of its end (of a result: its beginning) as takes at most ``room`` tokens.
+
+    At least one character stays.
+    """
     text = message.text.rstrip()
 
     def from_(start: int) -> Message:
+        if message.role == "tool":
+            return replace(message, text=text[: len(text) - start] + CUT_MARK)
         return replace(message, text=CUT_MARK + text[start:])
 
     def fits(start: int) -> bool:
         return count(from_(start)) <= room
 
     start = bisect_left(range(len(text)), True, key=fits)
+    if message.role == "tool":
+        return from_(min(start, max(len(text) - 1, 0)))
     # To the beginning of a word, where one is near: Chinese has no spaces.
     space = text.find(" ", start, start + 24)
     return from_(min(start if space < 0 else space + 1, max(len(text) - 1, 0)))

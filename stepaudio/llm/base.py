@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from stepaudio.core.conversation import Message
+from stepaudio.core.conversation import Message, ToolCall, ToolChoice, ToolSpec
 
 Reads = Literal["text", "codes", "audio"]
 
@@ -40,7 +41,7 @@ class Finished:
     """The answer is over.
 
     Attributes:
-        reason: "stop" (the model ended) or "length" (``max_tokens``).
+        reason: "stop" (the model ended, be it with calls of tools) or "length" (``max_tokens``).
         prompt_tokens: of the whole prompt, as the engine counts them (0: the server did not say).
         cached_tokens: of those, how many were still in the cache.
         completion_tokens: of the answer.
@@ -52,7 +53,7 @@ class Finished:
     completion_tokens: int = 0
 
 
-LLMEvent = TextDelta | Finished
+LLMEvent = TextDelta | ToolCall | Finished
 
 
 class LLM(Protocol):
@@ -60,17 +61,36 @@ class LLM(Protocol):
 
     reads: frozenset[Reads]
 
-    def generate(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[LLMEvent, None]:
-        """Answer the conversation: ``TextDelta`` …, then one ``Finished``.
+    def generate(
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        tools: Sequence[ToolSpec] = (),
+        tool_choice: ToolChoice = "auto",
+        *,
+        session: str = "",
+        deadline: float = math.inf,
+    ) -> AsyncGenerator[LLMEvent, None]:
+        """Answer the conversation: ``TextDelta`` …, ``ToolCall`` …, then one ``Finished``.
 
         A conversation that outgrows the context is shortened by whole turns (``conversation.fit``).
 
+        Args:
+            messages: the whole history, oldest first.
+            sampling: how the answer is drawn.
+            tools: what the model may call. A call is whole when it comes, and never part of the text.
+            tool_choice: "auto", "none", "required", or a tool's name.
+            session: any name of the talk. An engine with caches keeps one for each talk, as far as they go.
+            deadline: when the listener will have heard all that there is (``time.monotonic()``). Of requests
+                that wait for an engine, the one with the earliest goes first.
+
         Raises:
             BackendError: the engine or server failed; what was yielded before stays valid.
+            ConfigError: ``tool_choice`` names no tool.
         """
         ...
 
-    async def warm(self, messages: Sequence[Message]) -> None:
+    async def warm(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> None:
         """Load ``messages`` (the system prompt) into the cache, so that a first token need not wait.
 
         Raises:

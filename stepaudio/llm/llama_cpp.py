@@ -9,16 +9,18 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import math
 import os
 import socket
 import tempfile
 import threading
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from stepaudio.core.conversation import Message, fit
+from stepaudio.core.conversation import Message, ToolChoice, ToolSpec, fit
 from stepaudio.core.errors import BackendError, ConfigError
 from stepaudio.llm.base import Finished, LLMEvent, Reads, Sampling, TextDelta
 from stepaudio.llm.gguf import check_gguf
@@ -108,7 +110,14 @@ class LlamaCpp:
             ) from error
 
     async def generate(
-        self, messages: Sequence[Message], sampling: Sampling
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        tools: Sequence[ToolSpec] = (),
+        tool_choice: ToolChoice = "auto",
+        *,
+        session: str = "",
+        deadline: float = math.inf,
     ) -> AsyncGenerator[LLMEvent, None]:
         """See ``LLM.generate``."""
         request = {
@@ -136,7 +145,7 @@ class LlamaCpp:
                         completion_tokens=usage["completion_tokens"],
                     )
 
-    async def warm(self, messages: Sequence[Message]) -> None:
+    async def warm(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> None:
         """See ``LLM.warm``."""
         # With the beginning of a question, so that the opening of the user's message is in the cache, too.
         question = [] if messages and messages[-1].role == "user" else [Message("user", "?")]
@@ -199,7 +208,7 @@ class LlamaCpp:
                 f"lower llm.max_tokens or raise llm.context_tokens"
             )
         # The template's control tokens are not to be had by writing them.
-        plain = [Message(message.role, message.text.replace("<|", "< |")) for message in messages]
+        plain = [replace(message, text=message.text.replace("<|", "< |")) for message in messages]
         if sum(map(_most_tokens, plain)) <= budget:
             return plain
         return await asyncio.to_thread(fit, plain, budget, self._count)

@@ -7,6 +7,7 @@ conversation is too long.
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -16,7 +17,7 @@ from urllib.parse import urlsplit
 import openai
 from openai.types.chat import ChatCompletionChunk
 
-from stepaudio.core.conversation import Message, fit
+from stepaudio.core.conversation import Message, ToolChoice, ToolSpec, fit
 from stepaudio.core.errors import BackendError, ConfigError
 from stepaudio.llm.base import Finished, LLMEvent, Reads, Sampling, TextDelta
 from stepaudio.llm.prompt import render
@@ -77,7 +78,14 @@ class OpenAIChat:
         )
 
     async def generate(
-        self, messages: Sequence[Message], sampling: Sampling
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        tools: Sequence[ToolSpec] = (),
+        tool_choice: ToolChoice = "auto",
+        *,
+        session: str = "",
+        deadline: float = math.inf,
     ) -> AsyncGenerator[LLMEvent, None]:
         """See ``LLM.generate``."""
         begun = False
@@ -112,7 +120,7 @@ class OpenAIChat:
             completion_tokens=getattr(usage, "completion_tokens", None) or 0,
         )
 
-    async def warm(self, messages: Sequence[Message]) -> None:
+    async def warm(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> None:
         """See ``LLM.warm``. Shows, too, whether the server can be reached and knows the model."""
         question = [] if messages and messages[-1].role == "user" else [Message("user", "?")]
         async with aclosing(self.generate([*messages, *question], Sampling(max_tokens=1))) as events:
