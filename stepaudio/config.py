@@ -82,6 +82,29 @@ class TTSConfig(_Section):
     threads: int = Field(2, ge=1, le=64, description="CPU threads")
 
 
+_Names = Annotated[
+    tuple[str, ...],
+    pydantic.BeforeValidator(lambda v: tuple(v.replace(",", " ").split()) if isinstance(v, str) else v),
+]
+
+
+class ServerConfig(_Section):
+    """The service."""
+
+    host: str = Field("127.0.0.1", description="address to listen on; another than loopback wants a key")
+    port: int = Field(8910, ge=0, le=65535, description="port to listen on; 0: any that is free")
+    api_key: SecretStr | None = Field(None, description="a key besides those of `stepaudio keys add`")
+    keys: Path | None = Field(None, description="file of the keys' hashes; default: in the user's folder")
+    hosts: _Names = Field((), description="names of this machine that pages may be opened under")
+    origins: _Names = Field((), description="pages elsewhere that may connect: https://name, …")
+    sessions: int | None = Field(None, ge=1, description="talks at once; default: what was measured at start")
+    sessions_per_key: int | None = Field(None, ge=1, description="talks at once of one key; default: no limit")
+    requests_per_minute: int = Field(600, ge=1, description="HTTP requests and new talks of one key")
+    upload_mb: float = Field(25, gt=0, description="largest audio file that is taken, MB")
+    strict_models: bool = Field(False, description="refuse model names that are not listed")
+    drain_s: float = Field(10, ge=0, description="at the end: longest wait for answers under way, seconds")
+
+
 class Config(_Section):
     """The whole tree."""
 
@@ -91,6 +114,7 @@ class Config(_Section):
     recognition: RecognitionConfig = RecognitionConfig()
     llm: LLMConfig = LLMConfig()
     tts: TTSConfig = TTSConfig()
+    server: ServerConfig = ServerConfig()
 
 
 @dataclass(frozen=True, slots=True)

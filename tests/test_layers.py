@@ -38,7 +38,8 @@ MAY_IMPORT = {
     "stepaudio.respond": MIDDLE,
     "stepaudio.engine": EVERYTHING,
     "stepaudio.bench": EVERYTHING | {"stepaudio.engine"},
-    "stepaudio.cli": EVERYTHING | {"stepaudio.engine", "stepaudio.bench", "stepaudio"},
+    "stepaudio.server": EVERYTHING | {"stepaudio.engine"},
+    "stepaudio.cli": EVERYTHING | {"stepaudio.engine", "stepaudio.bench", "stepaudio.server", "stepaudio"},
     "stepaudio.__main__": {"stepaudio.cli"},
     "stepaudio": {"stepaudio.engine"},
 }
@@ -48,14 +49,19 @@ FENCES = {  # third party: the only places that may import it
     "onnxruntime": {"stepaudio.recognition", "stepaudio.tts", "stepaudio.bench.tts"},
     "openai": {"stepaudio.llm.openai_chat"},
     "xllamacpp": {"stepaudio.llm.llama_cpp"},
-    "soundfile": {"stepaudio.files"},
+    "soundfile": {"stepaudio.files", "stepaudio.server.encoders"},
     "websockets": {"stepaudio.client"},
     "sphn": {"stepaudio.files"},
-    "pydantic": {"stepaudio.config"},
+    "pydantic": {"stepaudio.config", "stepaudio.server.rest"},
     "ctranslate2": {"stepaudio.recognition.whisper"},
     "huggingface_hub": {"stepaudio.models"},
     "faster_whisper": {"stepaudio.bench"},
     "rich": {"stepaudio.cli", "stepaudio.bench"},
+    "fastapi": {"stepaudio.server"},
+    "starlette": {"stepaudio.server"},
+    "uvicorn": {"stepaudio.server"},
+    "prometheus_client": {"stepaudio.server.metrics"},
+    "opentelemetry": {"stepaudio.server.metrics"},
 }
 
 
