@@ -356,7 +356,7 @@ def _models_verify(options: argparse.Namespace) -> int:
 
     store = open_store(_load(options).config)
     bad = 0
-    for id in options.model or [id for id in store.specs if store.status(id).present]:
+    for id in options.model or [id for id in store.specs if store.status(id).state != "missing"]:
         problems = store.verify(id)
         bad += bool(problems)
         print(f"{id}: {'; '.join(problems) if problems else 'good'}")

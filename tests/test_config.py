@@ -18,7 +18,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 def test_defaults_alone():
     loaded = config.load(environment={})
-    assert loaded.config == config.Config()
+    assert loaded.config == config.Config.model_validate({})
     assert set(loaded.origins.values()) == {"default"} and list(loaded.origins) == config.names()
 
 

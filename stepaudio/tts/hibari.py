@@ -85,8 +85,8 @@ class Hibari:
         begin, end = audible(symbols, energy[0])
         # Two columns a frame; one frame more at each end, for the synthesis is loud at the very ends.
         low, high = max(0, begin - 1), min(int(lengths.sum()), end + 1)
-        parts = [part[0, ..., 2 * low : 2 * high] for part in parts]
-        samples = dsp.synth(*parts, np.random.default_rng(0))  # the same noise every time
+        lh, theta, ln, lr, phi, f0 = (part[0, ..., 2 * low : 2 * high] for part in parts)
+        samples = dsp.synth(lh, theta, ln, lr, phi, f0, np.random.default_rng(0))  # the same noise every time
         samples = samples[(begin - low) * FRAME : (end - low) * FRAME] * np.float32(GAIN)
         return samples, np.clip(bounds, begin, end) - begin
 

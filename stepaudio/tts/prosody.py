@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
@@ -114,8 +114,11 @@ def audible(symbols: str, energy: np.ndarray) -> tuple[int, int]:
     return max(0, first - LEAD), min(frames, last + 1 + tail)
 
 
-def session(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    """An ONNX model on the CPU that is small in memory and leaves waiting cores to others."""
+def session(path: Path, threads: int) -> Any:
+    """An ONNX model on the CPU (an ``InferenceSession``), small in memory, that leaves waiting cores to others.
+
+    Typed as Any: its ``run`` is declared to return sparse tensors and maps, too, which no model here does.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -192,7 +193,7 @@ def test_closing_stops_the_work(kokoro_voice: kokoro.Kokoro, monkeypatch: pytest
     decoded = []
     decode = kokoro_voice._decode
     monkeypatch.setattr(kokoro_voice, "_decode", lambda *args: decoded.append(args) or decode(*args))
-    pieces = kokoro_voice.synthesize(Clause(0, ENGLISH), find("af_heart"))
+    pieces: Any = kokoro_voice.synthesize(Clause(0, ENGLISH), find("af_heart"))
     next(pieces)
     pieces.close()
     assert len(decoded) == 1

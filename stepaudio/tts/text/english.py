@@ -141,7 +141,7 @@ _FILE = "|".join(words("english", "file"))
 
 
 @_rule("letter", rf"[<l>\d_-]{{1,63}}(?:\.[<l>\d_-]{{1,63}}){{0,6}}\.(?i:{_FILE})(?![<l>\d/@]|\.[<l>\d])")
-def _file(match: re.Match[str]) -> str | None:
+def _file(match: re.Match[str]) -> str | list[Piece] | None:
     initials = re.search(r"(?:^|\.)\w\.[A-Za-z]$|\.[A-Z]$", match.group())  # B.C is no source file
     return None if initials else _address(match)
 
@@ -150,13 +150,13 @@ def _file(match: re.Match[str]) -> str | None:
     "letter",
     rf"(?:[<l>\d-]{{1,63}}\.){{1,5}}(?:{DOMAINS})(?![<l>\d])(?::\d{{1,5}})?(?:/<path>{{0,2000}}(?<![.,;:!?)]))?",
 )
-def _domain(match: re.Match[str]) -> str | None:
+def _domain(match: re.Match[str]) -> str | list[Piece] | None:
     text = match.group()
     return _address(match) if text.islower() or "/" in text or re.search(r"\.(?:com|org|net)", text) else None
 
 
 @_rule("letter", r"[A-Za-z]:(?:\\[<l>\d_. -]{1,60}){1,12}")
-def _windows_path(match: re.Match[str]) -> str:
+def _windows_path(match: re.Match[str]) -> str | list[Piece] | None:
     return _address(match)
 
 

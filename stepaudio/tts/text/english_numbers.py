@@ -10,12 +10,10 @@ ONES = (
 ).split()
 TENS = "_ _ twenty thirty forty fifty sixty seventy eighty ninety".split()
 _SCALES = ["", "thousand", "million", "billion", "trillion", "quadrillion"]
-_IRREGULAR = dict(
-    pair.split()
-    for pair in (
-        "one first,two second,three third,five fifth,eight eighth,nine ninth,twelve twelfth".split(",")
-    )
-)
+_IRREGULAR = {
+    "one": "first", "two": "second", "three": "third", "five": "fifth", "eight": "eighth", "nine": "ninth",
+    "twelve": "twelfth",
+}  # fmt: skip
 
 
 def digits(text: str, zero: str = "zero") -> str:

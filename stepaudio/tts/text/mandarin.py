@@ -108,7 +108,7 @@ class Polyphones:
     """The network that chooses a reading from the sentence."""
 
     def __init__(self) -> None:
-        path = resources.files(__package__) / "polyphones.npz"
+        path = resources.files("stepaudio.tts.text") / "polyphones.npz"
         with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
             table = {name: data[name] for name in data.files}
         weights = {k: v.astype(np.float32) for k, v in table.items() if v.dtype == np.float16}
@@ -173,7 +173,10 @@ def _lookup(word: str) -> tuple[str, ...]:
     """Pinyin of a word, "" for what is no Chinese character."""
     return tuple(
         lazy_pinyin(
-            word, style=Style.TONE3, neutral_tone_with_five=True, errors=lambda chars: [""] * len(chars)
+            word,
+            style=Style.TONE3,
+            neutral_tone_with_five=True,
+            errors=lambda chars: [""] * len(chars),  # type: ignore[arg-type]  # a list is taken, too
         )
     )
 

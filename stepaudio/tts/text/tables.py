@@ -12,7 +12,7 @@ from importlib import resources
 
 def rows(language: str, kind: str) -> list[tuple[str, ...]]:
     """The rows of one kind, without the kind; ``language`` names the file ("english")."""
-    text = (resources.files(__package__) / f"{language}.tsv").read_text("utf-8")
+    text = (resources.files("stepaudio.tts.text") / f"{language}.tsv").read_text("utf-8")
     split = (line.split("\t") for line in text.splitlines() if line and line[0] != "#")
     return [tuple(row[1:]) for row in split if row[0] == kind]
 
