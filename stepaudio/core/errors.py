@@ -7,6 +7,7 @@
     ├── ModelMissing     weights that are not on this machine; the message is the command that gets them
     ├── AudioError       audio that cannot be read, or holds nothing to work on
     ├── TextError        text that cannot be spoken or answered
+    ├── CodesError       audio codes that are out of range or out of order
     └── BackendError     an engine or a server failed; ``retryable`` says whether another try may help
 
 Anything else that is raised is a bug.
@@ -36,6 +37,10 @@ class AudioError(StepAudioError):
 
 class TextError(StepAudioError):
     """Text that cannot be spoken or answered."""
+
+
+class CodesError(StepAudioError):
+    """Audio codes that are out of range or out of order."""
 
 
 class BackendError(StepAudioError):
