@@ -52,7 +52,7 @@ FENCES = {  # third party: the only places that may import it
     "soundfile": {"stepaudio.files", "stepaudio.server.encoders"},
     "websockets": {"stepaudio.client"},
     "sphn": {"stepaudio.files"},
-    "pydantic": {"stepaudio.config", "stepaudio.server.rest"},
+    "pydantic": {"stepaudio.config", "stepaudio.core.protocol", "stepaudio.server.rest"},
     "ctranslate2": {"stepaudio.recognition.whisper"},
     "huggingface_hub": {"stepaudio.models"},
     "faster_whisper": {"stepaudio.bench"},

@@ -8,6 +8,7 @@
     ├── AudioError       audio that cannot be read, or holds nothing to work on
     ├── TextError        text that cannot be spoken or answered
     ├── CodesError       audio codes that are out of range or out of order
+    ├── ProtocolError    a Realtime event that cannot be obeyed; the client is told, the session goes on
     └── BackendError     an engine or a server failed; ``retryable`` says whether another try may help
 
 Anything else that is raised is a bug.
@@ -41,6 +42,23 @@ class TextError(StepAudioError):
 
 class CodesError(StepAudioError):
     """Audio codes that are out of range or out of order."""
+
+
+class ProtocolError(StepAudioError):
+    """A Realtime event that cannot be obeyed. The client is told, and the session goes on.
+
+    Args:
+        message: what is wrong with it, without repeating its content.
+        code: the API's, which clients look at ("invalid_value").
+        param: path of the field at fault ("session.audio.output.voice").
+        event_id: the client's name for its event.
+    """
+
+    def __init__(
+        self, message: str, code: str, param: str | None = None, event_id: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.code, self.param, self.event_id = code, param, event_id
 
 
 class BackendError(StepAudioError):
