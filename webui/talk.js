@@ -19,6 +19,7 @@ const state = {
   speaking: false, // the user, says the server
   pending: 0, // answers asked for that have made no sound or text yet
   active: null, // id of the response in progress
+  lost: false, // the server is away or full
   problem: "",
 };
 
@@ -32,13 +33,11 @@ const MOODS = {
   hearing: "I hear you",
   thinking: "Thinking…",
   speaking: "Speaking",
-  error: "Something is wrong",
+  error: "Not connected",
 };
 
 function mood() {
-  if (state.wanted && !state.open) return state.problem ? "error" : "connecting";
-  if (state.problem && !state.open) return "error";
-  if (!state.open) return "off";
+  if (!state.open) return state.lost ? "error" : state.wanted ? "connecting" : "off";
   if (speaker?.playing) return "speaking";
   if (state.speaking) return "hearing";
   if (state.pending) return "thinking";
@@ -47,18 +46,16 @@ function mood() {
 
 function show() {
   const now = mood();
-  if (app.dataset.mood !== now) {
-    app.dataset.mood = now;
-    $.status.textContent = now === "ready" && state.muted ? "Muted" : MOODS[now];
-  }
-  $.status.textContent = now === "ready" && state.muted ? "Muted" : MOODS[now];
+  const says = now === "ready" && state.muted ? "Muted" : MOODS[now];
+  app.dataset.mood = now;
+  if ($.status.textContent !== says) $.status.textContent = says; // a screen reader speaks every change
   app.classList.toggle("sa-begun", Boolean(turns.size));
   $["start-label"].textContent = state.mic ? "End" : "Start talking";
   $.start.classList.toggle("sa-on", Boolean(state.mic));
   $.mute.hidden = !state.mic;
   $.mute.textContent = state.muted ? "Unmute" : "Mute";
   $.mute.setAttribute("aria-pressed", String(state.muted));
-  $.hush.hidden = !(speaker?.playing || state.active);
+  $["hush-row"].setAttribute("aria-hidden", String(!(speaker?.playing || state.active)));
   $.problem.hidden = !state.problem;
   if ($.problem.textContent !== state.problem) $.problem.textContent = state.problem;
 }
@@ -163,9 +160,7 @@ function receipt(one, timings) {
     const bar = make("span", "sa-bar");
     bar.style.marginLeft = `${Math.min(100, (100 * start) / total)}%`;
     bar.style.width = `${Math.max(0.7, Math.min(100 - (100 * start) / total, (100 * ms) / total))}%`;
-    const value = make("dd");
-    value.append(bar, make("span", "sa-ms", `${Math.round(ms)}`));
-    fall.append(make("dt", "", STAGES[name] ?? name.replaceAll("_", " ")), value);
+    fall.append(make("dt", "", STAGES[name] ?? name.replaceAll("_", " ")), make("dd", "", `${Math.round(ms)}`), bar);
     start += ms;
   }
   chip.addEventListener("click", () => {
@@ -201,6 +196,7 @@ class Speaker {
     this.node.connect(context.destination);
     this.pushed = new Map(); // item -> samples given to the player
     this.last = { played: {}, waiting: 0, level: 0, underruns: 0, at: 0 };
+    this.whole = new Set(); // items of which no more audio will come
     this.dropped = new Set();
     this.flushes = new Map();
     this.node.port.onmessage = ({ data }) => {
@@ -230,18 +226,18 @@ class Speaker {
   }
 
   finish(item) {
+    this.whole.add(item);
     this.node.port.postMessage({ finish: item });
   }
 
-  /** Ms of this answer that were heard; all of one that is over, none of one without sound. */
+  /** Ms of this answer that were heard: all of one that is over, none of one without sound. */
   heardMs(item) {
     const pushed = this.pushed.get(item);
     if (pushed === undefined) return 0;
-    const played = this.last.played[item];
-    if (played === undefined) return this.over?.has(item) ? Infinity : 0;
-    const since = this.last.waiting > 0 ? this.context.currentTime - this.last.at : 0;
-    const ms = (1000 * Math.min(pushed, played + since * WIRE_HZ)) / WIRE_HZ;
-    return played >= pushed ? Infinity : ms - 1000 * this.latency;
+    const played = this.last.played[item] ?? 0;
+    if (this.whole.has(item) && (played >= pushed || !this.playing)) return Infinity;
+    const since = this.playing ? this.context.currentTime - this.last.at : 0;
+    return (1000 * Math.min(pushed, played + since * WIRE_HZ)) / WIRE_HZ - 1000 * this.latency;
   }
 
   /** Silence now. Resolves to the answers that were cut: [[item, ms heard]]. */
@@ -345,6 +341,7 @@ async function lost(event) {
   if (wasOpen) state.attempts = 0;
   const why = await diagnose(wasOpen ? event.code : 0);
   if (!state.wanted || state.socket) return;
+  state.lost = true;
   tell(why.says);
   if (why.final) {
     end(why.says);
@@ -386,6 +383,7 @@ function receive(event) {
   switch (event.type) {
     case "session.created":
       state.open = true;
+      state.lost = false;
       state.attempts = 0;
       tell("");
       send({
@@ -500,6 +498,7 @@ function replay() {
 const queued = []; // typed before the session was there
 
 async function start() {
+  state.lost = false;
   tell("");
   $.hint.hidden = true;
   try {
