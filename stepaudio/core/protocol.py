@@ -1,7 +1,7 @@
 """The wire of the OpenAI Realtime API (general availability) as pydantic models, and nothing else.
 
 Names, fields and nesting are those of the ``openai`` package (``openai.types.realtime``). Ours are two extra
-*fields*, which that package allows: ``start_time`` of transcript deltas and ``timings_ms`` of responses. There
+*fields*, which that package allows: ``start_time`` of transcript deltas, ``timings_ms`` of responses. There
 is no event type of our own, since clients refuse those they do not know.
 
 ``parse_client_event`` reads what a client sends; ``updated`` merges a ``session.update`` into the settings.
