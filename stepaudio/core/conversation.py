@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -159,3 +159,31 @@ def _shortened(message: Message, room: int, count: Callable[[Message], int]) -> 
     # To the beginning of a word, where one is near: Chinese has no spaces.
     space = text.find(" ", start, start + 24)
     return from_(min(start if space < 0 else space + 1, max(len(text) - 1, 0)))
+
+
+@dataclass(frozen=True, slots=True)
+class SpokenWord:
+    """A word (or Chinese character) of a spoken text.
+
+    Attributes:
+        end: where it ends in the text, with the signs that belong to it: ``text[:end]`` ends with it.
+        start_ms, end_ms: when it is heard, from the beginning of the speech.
+    """
+
+    end: int
+    start_ms: int
+    end_ms: int
+
+
+def truncate_to_heard(text: str, words: Sequence[SpokenWord], heard_ms: float) -> str:
+    """What a listener who heard ``heard_ms`` of the speech knows of ``text``: whole words, as written.
+
+    Args:
+        text: what was spoken.
+        words: of it, in order.
+        heard_ms: of the speech, from its beginning; a word counts when it was heard to its end.
+    """
+    heard = bisect_right(words, heard_ms, key=lambda word: word.end_ms)
+    if heard == len(words):
+        return text if words else ""
+    return text[: words[heard - 1].end].rstrip() if heard else ""
