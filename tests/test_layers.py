@@ -17,9 +17,9 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted((ROOT / "stepaudio").rglob("*.py"))
 
 CORE = {"stepaudio.core"}
-ENGINE_NEEDS = CORE | {"stepaudio.models", "stepaudio.files"}
+ENGINE_NEEDS = CORE | {"stepaudio.models", "stepaudio.files", "stepaudio.checkpoint"}
 PROTOCOLS = {"stepaudio.recognition.base", "stepaudio.llm.base", "stepaudio.tts.base"}
-ENGINES = {"stepaudio.recognition", "stepaudio.llm", "stepaudio.tts"}
+ENGINES = {"stepaudio.recognition", "stepaudio.tokenizer", "stepaudio.llm", "stepaudio.tts"}
 MIDDLE = CORE | PROTOCOLS | {"stepaudio.threads"}
 EVERYTHING = ENGINE_NEEDS | ENGINES | MIDDLE | {"stepaudio.respond", "stepaudio.timeline", "stepaudio.config"}
 
@@ -32,7 +32,9 @@ MAY_IMPORT = {
     "stepaudio.timeline": CORE,
     "stepaudio.client": CORE,
     "stepaudio.config": CORE,
+    "stepaudio.checkpoint": CORE,
     "stepaudio.recognition": ENGINE_NEEDS,
+    "stepaudio.tokenizer": ENGINE_NEEDS,
     "stepaudio.llm": ENGINE_NEEDS | {"stepaudio.threads"},
     "stepaudio.tts": ENGINE_NEEDS,
     "stepaudio.respond": MIDDLE,
@@ -45,8 +47,19 @@ MAY_IMPORT = {
 }
 
 FENCES = {  # third party: the only places that may import it
-    "torch": set(),
-    "onnxruntime": {"stepaudio.recognition", "stepaudio.tts", "stepaudio.bench.tts"},
+    "torch": {
+        "stepaudio.checkpoint",
+        "stepaudio.tokenizer",
+        "stepaudio.llm.step1",
+        "stepaudio.tts.step",
+        "stepaudio.bench.tokenizer",
+    },
+    "onnxruntime": {
+        "stepaudio.recognition",
+        "stepaudio.tokenizer",
+        "stepaudio.tts",
+        "stepaudio.bench.tts",
+    },
     "openai": {"stepaudio.llm.openai_chat"},
     "xllamacpp": {"stepaudio.llm.llama_cpp"},
     "soundfile": {"stepaudio.files", "stepaudio.server.encoders"},
