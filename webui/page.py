@@ -51,9 +51,10 @@ def build() -> App:
     """The page as an ASGI application."""
     import gradio as gr
     from gradio.routes import App as GradioApp
+    from gradio.themes import Base
 
     script = f"const WORKLETS = {json.dumps(_read('worklets.js'))};\n{_read('talk.js')}"
-    theme = gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    theme = Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     with gr.Blocks(title="StepAudio", analytics_enabled=False, fill_width=True) as blocks:
         gr.HTML(
             html_template=_read("talk.html"),

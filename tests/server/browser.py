@@ -80,7 +80,8 @@ class Page:
         value = self.evaluate(
             "new Promise((done) => { const began = performance.now(); const look = () => {"
             f"let value; try {{ value = ({condition}); }} catch {{ value = null; }}"
-            f"if (value || performance.now() - began > {1000 * seconds}) done(value instanceof Node || value || null);"
+            f"if (value || performance.now() - began > {1000 * seconds})"
+            " done(value instanceof Node || value || null);"
             "else setTimeout(look, 20); }; look(); })"
         )
         assert value, f"not within {seconds} s: {condition}\nconsole: {self.console}"
@@ -103,7 +104,8 @@ class Page:
     def click(self, selector: str) -> None:
         """A real click in the middle of an element."""
         place = self.until(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); const r = e.getBoundingClientRect();"
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
+            "const r = e.getBoundingClientRect();"
             "return r.width && { x: r.x + r.width / 2, y: r.y + r.height / 2 }; })()"
         )
         for kind in ("mousePressed", "mouseReleased"):
