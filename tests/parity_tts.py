@@ -1,0 +1,201 @@
+"""The voice of Step-Audio beside the reference: flow, vocoder, speaker, features, prompts.
+
+What does not need torch imports none of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from tests.parity import Case, Kind, Result, compare, same
+
+FLOW, MEL = 2e-5, 5e-5  # of single networks, and of what ten steps make of them
+NO_WEIGHTS = {"num_batches_tracked"}
+
+
+def tensors(case: Case, name: str) -> dict[str, Any]:
+    import torch
+
+    return {key: torch.from_numpy(np.array(value)) for key, value in case.tensors(name).items()}
+
+
+def given(case: Case, name: str) -> dict[str, Any]:
+    """The inputs of one single case by their short names."""
+    return {
+        key.partition(".")[2]: value
+        for key, value in tensors(case, "inputs").items()
+        if key.startswith(f"{name}.")
+    }
+
+
+def flow_config(case: Case) -> Any:
+    from stepaudio.tts.step.flow import FlowConfig
+
+    sizes, cfm = case.config["dims"], case.config.get("cfm", {})
+    return FlowConfig(
+        vocab=sizes["vocab"],
+        frame_rate=sizes["frame_rate"],
+        input_size=sizes["input_size"],
+        mel=sizes["mel"],
+        speaker=sizes["spk"],
+        encoder_size=sizes["enc_out"],
+        encoder_heads=sizes["enc_heads"],
+        encoder_hidden=sizes["enc_ff"],
+        encoder_layers=sizes["enc_blocks"],
+        channels=tuple(sizes["channels"]),
+        head_dim=sizes["head_dim"],
+        decoder_heads=sizes["dec_heads"],
+        blocks=sizes["n_blocks"],
+        middle=sizes["mid"],
+        guidance=cfm.get("inference_cfg_rate", 0.7),
+        steps=case.config.get("n_timesteps", 10),
+    )
+
+
+def check_flow(case: Case) -> Iterator[Result]:
+    """Codes to mel: every stage, one item at a time, all of them as one batch, and in bfloat16."""
+    import torch
+
+    from stepaudio import checkpoint
+    from stepaudio.tts.step.flow import Flow, Prompt
+
+    flow = Flow(flow_config(case)).eval()
+    checkpoint.load(flow, tensors(case, "weights"), case.folder)
+    wanted = case.tensors("outputs")
+    whole: dict[str, tuple[Any, Any, Any]] = {}
+    with torch.inference_mode():
+        yield compare("t_span", flow.decoder.times(torch.device("cpu")), wanted["t_span_fp32_10steps"], 1e-6)
+        for name in case.names:
+            x, y = (
+                given(case, name),
+                {k.partition(".")[2]: v for k, v in wanted.items() if k.startswith(f"{name}.")},
+            )
+            if "token" not in x:  # the regulator alone
+                row = case.config["cases"][name]
+                first, second = x["x"][:, : row["len1"]], x["x"][:, row["len1"] :]
+                regulator = flow.length_regulator
+                parts = [
+                    regulator.stretch(first, row["mel_len1"]),
+                    regulator.stretch(second, row["mel_len2"]),
+                ]
+                yield compare(f"{name}.out", regulator(torch.cat(parts, 1)), y["out"], FLOW)
+                continue
+            prompt = Prompt(x["prompt_token"][0], x["prompt_feat"][0], x["embedding"][0])
+            codes, noise = x["token"][0], x["z"][0]
+            whole[name] = codes, prompt, noise
+            estimate = flow.decoder.estimator(
+                x["est_x"], x["est_mu"], x["est_t"], x["est_spks"], x["est_cond"]
+            )
+            yield compare(f"{name}.est_out", estimate, y["est_out"], FLOW)
+            embedded = flow.input_embedding(torch.cat((prompt.codes, codes)).clamp(min=0))[None]
+            yield compare(f"{name}.tok_emb", embedded, y["tok_emb"], FLOW)
+            yield compare(f"{name}.enc_out", flow.encoder(embedded), y["enc_out"], FLOW)
+            encoded, _ = flow.encode([torch.cat((prompt.codes, codes))])
+            yield compare(f"{name}.enc_proj", encoded, y["enc_proj"], FLOW)
+            frames = flow.config.frames(len(codes))
+            yield same(f"{name}.mel_len2", frames, case.config["cases"][name]["mel_len2"])
+            mu, _ = flow.condition([codes], [prompt], [frames])
+            yield compare(f"{name}.mu", mu, y["mu"], FLOW)
+            yield compare(f"{name}.mel", flow([codes], [prompt], [noise])[0][None], y["mel"], MEL)
+        batch = flow(*map(list, zip(*whole.values(), strict=True)))
+        for name, mel in zip(whole, batch, strict=True):
+            yield compare(f"{name}.mel_in_a_batch", mel[None], wanted[f"{name}.mel"], MEL)
+        flow.bfloat16()
+        for name, (codes, prompt, noise) in whole.items():
+            prompt = Prompt(prompt.codes, prompt.mel.bfloat16(), prompt.speaker.bfloat16())
+            mel, exact = flow([codes], [prompt], [noise])[0].numpy(), wanted[f"{name}.mel"][0]
+            error = float(np.linalg.norm(mel - exact) / np.linalg.norm(exact))
+            allowed = 2 * case.config["cases"][name]["bf16_vs_fp32_rel_l2"]
+            yield Result(f"{name}.mel_bf16_relative_l2", error, allowed)
+
+
+def check_vocoder(case: Case) -> Iterator[Result]:
+    """Mel to waveform: pitch, source, spectrum given the reference's source, and end to end."""
+    import torch
+
+    from stepaudio import checkpoint
+    from stepaudio.tts.step.vocoder import HiFT, HiFTConfig, fold_weight_norm
+
+    config = HiFTConfig.from_mapping(case.config["dims"])
+    hift = HiFT(config).eval()
+    checkpoint.load(hift, fold_weight_norm(tensors(case, "weights")), case.folder)
+    wanted = tensors(case, "outputs")
+    limit = config.limit
+    with torch.inference_mode():
+        for name in case.names:
+            x = given(case, name)
+            y = {k.partition(".")[2]: v for k, v in wanted.items() if k.startswith(f"{name}.")}
+            mel, phase, noise = x["mel"], x["phase"], x["sine_noise"]
+            f0 = hift.f0_predictor(mel)
+            yield compare(f"{name}.f0", f0, y["f0"], 1e-3)
+            yield compare(f"{name}.source", hift.source(f0, phase, noise), y["source"], 1e-3)
+            quiet = hift.source(f0, 0 * phase, 0 * noise)
+            yield compare(f"{name}.source_zero_noise", quiet, y["source_zero_noise"], 1e-3)
+            stft = torch.cat((y["s_stft_real"], y["s_stft_imag"]), 1)
+            yield compare(f"{name}.s_stft", hift.stft(y["source"]), stft, 2e-5)
+            magnitude, angle = hift.spectrum(mel, y["source"])
+            relative = (magnitude - y["mag"]).abs() / y["mag"]
+            yield Result(f"{name}.mag_relative", float(relative.max()), 1e-5)
+            yield compare(f"{name}.phase_out", angle, y["phase_out"], 2e-5)
+            given_source = hift.invert(magnitude, angle).clamp(-limit, limit)
+            yield compare(f"{name}.wav_given_source", given_source, y["wav"], 2e-5)
+            yield compare(f"{name}.wav", hift(mel, phase, noise)[0], y["wav"], 5e-3)
+            yield compare(
+                f"{name}.wav_zero_noise", hift(mel, 0 * phase, 0 * noise)[0], y["wav_zero_noise"], 5e-3
+            )
+        if "istft.wav_unclamped" in wanted:
+            x = given(case, "istft")
+            yield compare("istft", hift.invert(x["mag"], x["phase"]), wanted["istft.wav_unclamped"], 2e-5)
+
+
+def check_speaker(case: Case) -> Iterator[Result]:
+    """Filter banks, and the embedding given the reference's."""
+    import torch
+
+    from stepaudio import checkpoint
+    from stepaudio.tts.step.speaker import CAMPlus, CAMPlusConfig, fbank
+
+    sizes = case.config["dims"]
+    config = CAMPlusConfig(
+        growth=sizes["growth_rate"],
+        bottleneck=sizes["bn_size"],
+        init=sizes["init_channels"],
+        head=sizes["m_channels"],
+        embedding=sizes["embedding_size"],
+    )
+    network = CAMPlus(config).eval()
+    checkpoint.load(network, tensors(case, "weights"), case.folder)
+    wanted = tensors(case, "outputs")
+    with torch.inference_mode():
+        for name in case.names:
+            if f"{name}.embedding" not in wanted:
+                continue
+            features = fbank(given(case, name)["wav"])
+            yield compare(f"{name}.fbank", features, wanted[f"{name}.fbank"], 2e-3)
+            yield compare(f"{name}.feat", features - features.mean(0), wanted[f"{name}.feat"], 2e-3)
+            reference = wanted[f"{name}.feat"][None]
+            yield compare(
+                f"{name}.head", network.head(reference.transpose(1, 2)), wanted[f"{name}.head"], 5e-4
+            )
+            yield compare(f"{name}.embedding", network(reference), wanted[f"{name}.embedding"], 5e-4)
+
+
+def check_mel22k(case: Case) -> Iterator[Result]:
+    """The prompt's mel spectrogram."""
+    from stepaudio.tts.step.speaker import mel22k, mel_filters
+
+    wanted = case.tensors("outputs")
+    yield compare("mel_basis", mel_filters(), wanted["mel_basis"], 1e-6)
+    for name in case.names:
+        yield compare(f"{name}.feat", mel22k(given(case, name)["wav"][0])[None], wanted[f"{name}.feat"], 1e-4)
+
+
+KINDS = [
+    Kind("flow of TTS-3B", lambda case: {"tok_emb", "est_out", "mu"} <= case.keys, check_flow),
+    Kind("HiFT", lambda case: {"f0", "source", "s_stft_real"} <= case.keys, check_vocoder),
+    Kind("CAM++", lambda case: {"embedding", "head", "fbank"} <= case.keys, check_speaker),
+    Kind("mel at 22.05 kHz", lambda case: "mel_basis" in case.keys, check_mel22k),
+]
