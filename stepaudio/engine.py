@@ -16,6 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
 
+import numpy as np
+
 from stepaudio import config as configuration
 from stepaudio.config import Config
 from stepaudio.core.audio import AudioChunk, join, resample
@@ -182,6 +184,9 @@ class Engine:
         with ThreadPoolExecutor(len(parts)) as pool:
             for loaded in [pool.submit(getattr, self, part) for part in parts]:
                 loaded.result()
+        if "recognizer" in parts:
+            hiss = np.random.default_rng(0).normal(0, 0.001, RATE).astype(np.float32)
+            self.recognizer.transcribe(AudioChunk(hiss, RATE))  # the first time is slow
         if "llm" in parts:
             self._run(self.llm.warm([self.system]))
         if "speaker" in parts:
