@@ -22,6 +22,12 @@ from stepaudio.core.errors import ProtocolError
 MAX_AUDIO_CHARS = 20 * 1024 * 1024
 """Of base64 in one event: 15 MiB of audio, as hosted."""
 
+MAX_TEXT = 200_000
+"""Characters of one text that a client sends; a frame of ours stays under 1 MiB with it."""
+
+MAX_METADATA = 16
+"""Pairs in the metadata of a response."""
+
 MAX_PARAM = 200
 """Characters of the path in an error: it may hold a key that the client made up."""
 
@@ -42,7 +48,7 @@ def _unless_none() -> Any:
 
 class InputText(Wire):
     type: Literal["input_text"] = "input_text"
-    text: str
+    text: str = Field(max_length=MAX_TEXT)
 
 
 class InputAudio(Wire):
@@ -52,23 +58,23 @@ class InputAudio(Wire):
     audio: str | None = Field(
         default=None, max_length=MAX_AUDIO_CHARS, exclude_if=lambda value: value is None
     )
-    transcript: str | None = None
+    transcript: str | None = Field(default=None, max_length=MAX_TEXT)
 
 
 class InputImage(Wire):
     type: Literal["input_image"] = "input_image"
-    image_url: str
+    image_url: str = Field(max_length=MAX_TEXT)
     detail: Literal["auto", "low", "high"] = "auto"
 
 
 class OutputText(Wire):
     type: Literal["output_text"] = "output_text"
-    text: str
+    text: str = Field(max_length=MAX_TEXT)
 
 
 class OutputAudio(Wire):
     type: Literal["output_audio"] = "output_audio"
-    transcript: str | None = None
+    transcript: str | None = Field(default=None, max_length=MAX_TEXT)
 
 
 Status = Literal["in_progress", "completed", "incomplete"]
@@ -115,14 +121,14 @@ class AssistantMessage(_Item):
 class FunctionCall(_Item):
     type: Literal["function_call"] = "function_call"
     call_id: str | None = None
-    name: str
-    arguments: str
+    name: str = Field(max_length=MAX_TEXT)
+    arguments: str = Field(max_length=MAX_TEXT)
 
 
 class FunctionCallOutput(_Item):
     type: Literal["function_call_output"] = "function_call_output"
     call_id: str
-    output: str
+    output: str = Field(max_length=MAX_TEXT)
 
 
 class ItemReference(Wire):
@@ -279,7 +285,7 @@ class RealtimeSettings(Wire):
     id: str = ""
     model: str = "stepaudio"
     output_modalities: list[Modality] = Field(default=["audio"], min_length=1, max_length=1)
-    instructions: str = Field(default="", max_length=200_000)
+    instructions: str = Field(default="", max_length=MAX_TEXT)
     tools: list[FunctionTool] = Field(default=[], max_length=128)
     tool_choice: ToolChoice = "auto"
     max_output_tokens: MaxTokens = "inf"
@@ -412,7 +418,7 @@ class ResponseParams(Wire):
     """What a response does otherwise than the session; None: as the session."""
 
     conversation: Literal["auto", "none"] | None = None
-    instructions: str | None = Field(default=None, max_length=200_000)
+    instructions: str | None = Field(default=None, max_length=MAX_TEXT)
     input: list[InputItem] | None = Field(default=None, max_length=1000)
     output_modalities: list[Modality] | None = Field(default=None, min_length=1, max_length=1)
     audio: ResponseAudioParams | None = None
