@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Literal, assert_never
@@ -24,6 +24,9 @@ from stepaudio.tts.base import Speech
 Speak = Callable[[Clause, float], Iterator[Speech]]
 """Speak a clause, given the seconds of audio that the listener still has to hear."""
 
+Iterate = Callable[[Callable[[], Iterator[Speech]]], AsyncGenerator[Speech, None]]
+"""Run the voice, which blocks, somewhere else: ``threads.iterate_in_thread``, or a scheduler."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClauseStarted:
@@ -34,10 +37,14 @@ class ClauseStarted:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AudioDelta:
-    """The next piece of the spoken answer; ``audio.start`` counts samples from the answer's first."""
+    """The next piece of the spoken answer; ``audio.start`` counts samples from the answer's first.
+
+    ``marks``: the words that it holds, in ms from the answer's first sample.
+    """
 
     clause: Clause
     audio: AudioChunk
+    marks: tuple[Mark, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +91,14 @@ async def respond(
     tool_choice: ToolChoice = "auto",
     session: str = "",
     deadline: float = math.inf,
+    iterate: Iterate = iterate_in_thread,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Answer ``messages`` in text and speech; the last event is always ``Done``, unless cancelled.
 
     To stop it, cancel its task: the model stops writing and the voice stops speaking.
     ``tools`` to ``deadline``: see ``LLM.generate``. No tool is run here; the answer ends with the calls.
+    ``iterate``: where the voice runs.
     """
     clauses: asyncio.Queue[Clause | None] = asyncio.Queue(maxsize=8)
     finished: Finished | None = None
@@ -133,17 +142,18 @@ async def respond(
             def begin(clause: Clause = clause, ahead_s: float = ahead_s) -> Iterator[Speech]:
                 return speak(clause, ahead_s)
 
-            async with aclosing(iterate_in_thread(begin)) as pieces:
+            async with aclosing(iterate(begin)) as pieces:
                 async for piece in pieces:
                     if not emitted:
                         first_at = clock()
                     rate = piece.audio.rate
                     emitted = start + piece.audio.start + len(piece.audio.samples)
-                    marks += piece.marks
-                    await emit(AudioDelta(clause, replace(piece.audio, start=start + piece.audio.start)))
-            begin_ms = round(1000 * start / rate)
-            moved = [Mark(m.text, m.start_ms + begin_ms, m.end_ms + begin_ms) for m in marks]
-            await emit(Spoken(clause, tuple(moved)))
+                    begin_ms = round(1000 * start / rate)
+                    moved = [Mark(m.text, m.start_ms + begin_ms, m.end_ms + begin_ms) for m in piece.marks]
+                    marks += moved
+                    audio = replace(piece.audio, start=start + piece.audio.start)
+                    await emit(AudioDelta(clause, audio, tuple(moved)))
+            await emit(Spoken(clause, tuple(marks)))
 
     try:
         async with asyncio.TaskGroup() as group:
