@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import stepaudio
 from stepaudio import config as configuration
-from stepaudio.core.errors import ConfigError, StepAudioError
+from stepaudio.core.errors import BackendError, ConfigError, StepAudioError
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -138,6 +138,22 @@ def build_parser() -> argparse.ArgumentParser:
     transcribe.add_argument(
         "--json", dest="format", action="store_const", const="json", help="the same as -f json"
     )
+
+    chat = _command(
+        commands,
+        "chat",
+        _chat,
+        "talk through the microphone, or type",
+        "stepaudio chat",
+        "stepaudio chat --text",
+        "stepaudio chat --url http://192.168.1.5:8910 --key KEY",
+    )
+    chat.add_argument(
+        "--url", help="a running server (default: the one on this machine, or else one of its own)"
+    )
+    chat.add_argument("--key", help="key of the server")
+    chat.add_argument("--text", action="store_true", help="type and read instead")
+    chat.add_argument("--voice", help="a voice (`stepaudio voices list`)")
 
     voices = _group(commands, "voices", "the voices there are")
     listing = _command(voices, "list", _voices_list, "list the voices", "stepaudio voices list --language zh")
@@ -301,6 +317,40 @@ def _transcribe(options: argparse.Namespace) -> None:
     if not transcript.text:
         print("no speech was heard", file=sys.stderr)
     write_text(options.output, formats.write(transcript, options.format))
+
+
+def _chat(options: argparse.Namespace) -> None:
+    import asyncio
+
+    from stepaudio import chat
+    from stepaudio.client import connect
+
+    async def talk(url: str) -> None:
+        async with await connect(url, api_key=options.key) as client:
+            if options.voice:
+                await client.update(audio={"output": {"voice": options.voice}})
+            await (chat.write(client) if options.text else chat.talk(client))
+
+    if options.url or options.key:
+        asyncio.run(talk(options.url or _here(options)))
+        return
+    try:
+        asyncio.run(talk(_here(options)))
+    except BackendError as error:
+        if not isinstance(error.__cause__, OSError):  # something is there
+            raise
+        from stepaudio.server.beside import beside
+
+        with _engine(options, {"server.port": 0}) as engine, contextlib.ExitStack() as stack:
+            with _status("loading the models"):
+                url = stack.enter_context(beside(engine))
+            asyncio.run(talk(url))
+
+
+def _here(options: argparse.Namespace) -> str:
+    """Where this machine's server is, if it runs."""
+    server = _load(options).config.server
+    return f"http://{server.host}:{server.port}"
 
 
 def _voices_list(options: argparse.Namespace) -> None:

@@ -22,6 +22,7 @@ PROTOCOLS = {"stepaudio.recognition.base", "stepaudio.llm.base", "stepaudio.tts.
 ENGINES = {"stepaudio.recognition", "stepaudio.tokenizer", "stepaudio.llm", "stepaudio.tts"}
 MIDDLE = CORE | PROTOCOLS | {"stepaudio.threads"}
 EVERYTHING = ENGINE_NEEDS | ENGINES | MIDDLE | {"stepaudio.respond", "stepaudio.timeline", "stepaudio.config"}
+RIM = {"stepaudio.bench", "stepaudio.server", "stepaudio.client", "stepaudio.chat"}
 
 MAY_IMPORT = {
     "stepaudio.core": set(),
@@ -31,6 +32,7 @@ MAY_IMPORT = {
     "stepaudio.threads": CORE,
     "stepaudio.timeline": CORE,
     "stepaudio.client": CORE,
+    "stepaudio.chat": CORE | {"stepaudio.client"},
     "stepaudio.config": CORE,
     "stepaudio.checkpoint": CORE,
     "stepaudio.recognition": ENGINE_NEEDS,
@@ -39,9 +41,9 @@ MAY_IMPORT = {
     "stepaudio.tts": ENGINE_NEEDS,
     "stepaudio.respond": MIDDLE,
     "stepaudio.engine": EVERYTHING,
-    "stepaudio.bench": EVERYTHING | {"stepaudio.engine"},
+    "stepaudio.bench": EVERYTHING | {"stepaudio.engine", "stepaudio.client"},
     "stepaudio.server": EVERYTHING | {"stepaudio.engine"},
-    "stepaudio.cli": EVERYTHING | {"stepaudio.engine", "stepaudio.bench", "stepaudio.server", "stepaudio"},
+    "stepaudio.cli": EVERYTHING | RIM | {"stepaudio.engine", "stepaudio"},
     "stepaudio.__main__": {"stepaudio.cli"},
     "stepaudio": {"stepaudio.engine"},
 }
@@ -64,6 +66,7 @@ FENCES = {  # third party: the only places that may import it
     "xllamacpp": {"stepaudio.llm.llama_cpp"},
     "soundfile": {"stepaudio.files", "stepaudio.server.encoders"},
     "websockets": {"stepaudio.client"},
+    "sounddevice": {"stepaudio.chat"},
     "sphn": {"stepaudio.files"},
     "pydantic": {"stepaudio.config", "stepaudio.core.protocol", "stepaudio.server.rest"},
     "ctranslate2": {"stepaudio.recognition.whisper"},
