@@ -5,6 +5,8 @@ What does not need torch imports none of it.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -193,9 +195,88 @@ def check_mel22k(case: Case) -> Iterator[Result]:
         yield compare(f"{name}.feat", mel22k(given(case, name)["wav"][0])[None], wanted[f"{name}.feat"], 1e-4)
 
 
+def fake_encode(text: str) -> list[int]:
+    """The tokenizer of the cases: 999 first, two line feeds 900, any other byte 1000 and its value."""
+    parts = text.encode().split(b"\n\n")
+    return [999, *[i for n, part in enumerate(parts) for i in (*[900] * (n > 0), *(1000 + b for b in part))]]
+
+
+def digest(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def case_voices(case: Case) -> dict[str, Any]:
+    """The voices of ``config.json`` by mode."""
+    from stepaudio.core.codes import FIRST_ID
+    from stepaudio.tts.step.prompt import MANNERS, Example, PromptVoice
+
+    def example(text: str, ids: list[int]) -> Example:
+        return Example(text, tuple(i - FIRST_ID for i in ids))
+
+    texts, codes, clone = (case.config[name] for name in ("speakers_info", "prompt_codes", "clone"))
+    name = min(texts, key=len)
+    examples = {m: example(texts[name + m], codes[name + m]) for m in ("", *MANNERS) if name + m in texts}
+    cloned = {"": example(clone["prompt_text"], clone["prompt_code"])}
+    return {
+        "speaker": PromptVoice(name, examples),
+        "clone": PromptVoice("", cloned),
+        "unknown_speaker": PromptVoice("Nobody", {}),
+    }
+
+
+def check_prompt(case: Case) -> Iterator[Result]:
+    """Prompts, routes, the codes that come back, and the repetition window."""
+    from stepaudio.core.errors import ConfigError
+    from stepaudio.tts.step import prompt
+
+    voices = case_voices(case)
+    systems = case.config["sys_prompts"]
+    for i, row in enumerate(case.json("cases.json")):
+        text, voice = row["text"], voices[row["mode"]]
+        yield same(f"{i}.instruction", prompt.leading_tag(text), row["instruction"])
+        if "error" in row:
+            try:
+                prompt.plan(fake_encode, text, voice)
+                yield same(f"{i}.error", None, row["error"])
+            except ConfigError:
+                yield same(f"{i}.error", True, True)
+            continue
+        plan = prompt.plan(fake_encode, text, voice)
+        ids = list(plan.ids)
+        system = prompt.system_prompt(text, voice.name)
+        after = row["llm_input_after_system"]
+        used = voice.name + plan.manner if voice.name else "clone"
+        codes = [prompt.code_of(token) for token in row["generated"] if token != prompt.END_OF_TURN]
+        flow = {"speech": "common", "music": "music"}[plan.decoder]
+        for what, ours, reference in (
+            ("system", system, systems[row["sys_prompt_kind"]].replace("{}", voice.name)),
+            ("system_sha256", digest(system), row["sys_prompt_sha256"]),
+            ("flow_model", flow, row["flow_model"]),
+            ("prompt_speaker", used, row["prompt_speaker_used"]),
+            ("prompt_token", list(voice.examples[plan.manner].codes), row["prompt_token"]),
+            ("head", ids[: len(row["llm_input_head"])], row["llm_input_head"]),
+            ("length", len(ids), row["llm_input_len"]),
+            ("after_system", ids[-len(after) :], after),
+            ("sha256", digest(ids), row["llm_input_sha256"]),
+            ("flow_token", codes, row["flow_token"]),
+        ):
+            yield same(f"{i}.{what}", ours, reference)
+    for i, row in enumerate(case.json("tokenize_full.json")):
+        example = prompt.Example(row["prompt_text"], tuple(prompt.code_of(c) for c in row["prompt_code"]))
+        ids = prompt.layout(fake_encode, row["text"], example, row["prompt_speaker"])
+        yield same(f"full.{i}", list(ids), row["ids"])
+    from stepaudio.tts.step.language_model import banned
+
+    for i, row in enumerate(case.json("repetition_processor.json")):
+        ours = [[] if (token := banned(ids)) is None else [token] for ids in row["input_ids"]]
+        yield same(f"repetition.{i}", ours, row["banned"])
+
+
 KINDS = [
     Kind("flow of TTS-3B", lambda case: {"tok_emb", "est_out", "mu"} <= case.keys, check_flow),
     Kind("HiFT", lambda case: {"f0", "source", "s_stft_real"} <= case.keys, check_vocoder),
     Kind("CAM++", lambda case: {"embedding", "head", "fbank"} <= case.keys, check_speaker),
     Kind("mel at 22.05 kHz", lambda case: "mel_basis" in case.keys, check_mel22k),
+    Kind("prompts of TTS-3B", lambda case: "fake_tokenizer" in case.config, check_prompt),
 ]

@@ -308,7 +308,7 @@ _NORMALISED = (("weight_g", "weight_v"), (_NEWER + "0", _NEWER + "1"))
 
 
 def fold_weight_norm(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weight-normalised pairs as one weight each, g v / |v|; the rest as it is.
+    """Weight-normalised pairs as one weight each, g v / |v|, to the bit as training computes it.
 
     Half of a pair is left alone: strict loading then names it.
     """
@@ -319,5 +319,5 @@ def fold_weight_norm(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             if prefix + direction not in folded:
                 continue
             g, v = folded.pop(name).float(), folded.pop(prefix + direction).float()
-            folded[prefix + "weight"] = torch._weight_norm(v, g, 0)  # to the bit as training computes it
+            folded[prefix + "weight"] = torch._weight_norm(v, g, 0)  # pyright: ignore[reportPrivateImportUsage]
     return folded
