@@ -14,6 +14,7 @@ import numpy as np
 from stepaudio.core.codes import AudioCodes, editx_pairs
 from stepaudio.core.resampling import resample_sinc
 from stepaudio.tokenizer import features
+from stepaudio.tokenizer.semantic import WINDOW_S, SemanticStream, window_samples
 from tests.parity import Case, Kind, Result, compare, same
 
 CHUNK = 3840
@@ -54,6 +55,13 @@ def check_log_mel(case: Case) -> Iterator[Result]:
     yield compare("mel_filters_128", features.SLANEY_FILTERS, wanted["mel_filters_128"], 1e-6)
     for name in case.names:
         yield compare(f"{name}.feat", features.log_mel(given[f"{name}.wav"]), wanted[f"{name}.feat"], 1e-4)
+    for row in case.config.get("split_30s", ()):
+        network = _Lengths()
+        stream = SemanticStream(network, window_samples(WINDOW_S))
+        stream.push(np.zeros(row["samples"], np.float32))
+        stream.flush()
+        windows = [end - begin for begin, end in row["chunks"]]
+        yield same(f"split_30s.{row['samples']}", network.heard, windows)
 
 
 def check_merge(case: Case) -> Iterator[Result]:
@@ -203,6 +211,36 @@ def encode_audio(tokenizer: Any, samples: np.ndarray) -> np.ndarray:
     return np.concatenate([tokenizer.encode(f, state).numpy() for f in online_frames(samples) if len(f)])
 
 
+def check_semantic(case: Case) -> Iterator[Result]:
+    """The semantic network, written as ONNX and run by onnxruntime."""
+    from stepaudio.tokenizer.semantic import NetworkConfig, SemanticTokenizer, build_network
+
+    given, wanted = case.tensors("inputs"), case.tensors("outputs")
+    network = build_network(case.tensors("weights"), NetworkConfig(**case.config["dims"]))
+    tokenizer = SemanticTokenizer(network.SerializeToString())
+    for name in case.names:
+        feats, reference = given[f"{name}.feat"], wanted[f"{name}.codes"]
+        margin = wanted[f"{name}.margin"]
+        codes, hidden = tokenizer.run(feats[0], ["indices", "hidden"])
+        yield compare(f"{name}.hidden", hidden, wanted[f"{name}.hidden"], 5e-5)
+        yield codes_where_sure(f"{name}.codes", codes, reference, margin, 1e-4)
+        own_feats = features.log_mel(given[f"{name}.wav"])
+        yield compare(f"{name}.feat", own_feats[None], feats, 1e-4)
+        from_audio = tokenizer.codes(given[f"{name}.wav"])
+        yield codes_where_sure(f"{name}.codes_from_wav", from_audio, reference[0], margin, 1e-3)
+
+
+class _Lengths:
+    """In place of a network: one code a window, and a note of how much it heard."""
+
+    def __init__(self) -> None:
+        self.heard: list[int] = []
+
+    def codes(self, samples: np.ndarray) -> np.ndarray:
+        self.heard.append(len(samples))
+        return np.zeros(1, np.int64)
+
+
 KINDS = [
     Kind("linguistic front end", lambda case: {"fbank", "online"} <= case.keys, check_frontend),
     Kind("log mel, 128 bands", lambda case: "mel_filters_128" in case.keys, check_log_mel),
@@ -212,5 +250,6 @@ KINDS = [
         check_merge,
     ),
     Kind("linguistic network", lambda case: {"enc_out", "kms"} <= case.keys, check_linguistic),
+    Kind("semantic network", lambda case: {"hidden", "margin"} <= case.keys, check_semantic),
     Kind("preparation", lambda case: {"resampled", "trim"} <= case.keys, check_preparation),
 ]

@@ -12,6 +12,7 @@ Every output sample is summed by itself: it comes out the same to the bit howeve
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -83,6 +84,10 @@ class SincResampler:
             return np.empty(0, np.float32)
         self._held = np.concatenate([self._held, np.zeros(2 * self._reach + 2, np.float32)])
         return self._until(-(-self._seen * self._target // self._source))
+
+    def copy(self) -> SincResampler:
+        """A stream of its own that goes on from here."""
+        return copy.copy(self)  # its arrays are replaced, never changed
 
     def _until(self, end: int) -> np.ndarray:
         if end <= self._made:

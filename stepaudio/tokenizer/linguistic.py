@@ -72,7 +72,7 @@ class EncoderConfig:
             for key, value in wanted.items():
                 if section.get(key, value) != value:
                     raise ConfigError(
-                        f"{path}: {key} is {section[key]!r}, only {value!r} is known here. Is it of another model?"
+                        f"{path}: {key} is {section[key]!r}, only {value!r} is known. Is it of another model?"
                     )
         return config
 
