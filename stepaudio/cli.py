@@ -155,6 +155,38 @@ def build_parser() -> argparse.ArgumentParser:
     chat.add_argument("--text", action="store_true", help="type and read instead")
     chat.add_argument("--voice", help="a voice (`stepaudio voices list`)")
 
+    serve = _command(
+        commands,
+        "serve",
+        _serve,
+        "talk in the browser, and serve OpenAI's API",
+        "stepaudio serve",
+        "stepaudio serve --port 9000 --voice af_bella",
+        "stepaudio keys add phone; stepaudio serve --host 0.0.0.0",
+    )
+    serve.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
+    serve.add_argument("--port", type=int, help="port (default: 8910; 0: any that is free)")
+    serve.add_argument("--api-key", metavar="KEY", help="a key besides those of `stepaudio keys add`")
+    serve.add_argument("--sessions", type=int, metavar="N", help="talks at once; default: what is measured")
+    serve.add_argument(
+        "--llm", metavar="MODEL", help="model of the store, .gguf file, or openai:http://host:port/v1"
+    )
+    serve.add_argument("--voice", help="a voice (`stepaudio voices list`)")
+    serve.add_argument("--verbose", action="store_true", help="log every request (never what is said)")
+
+    keys = _group(commands, "keys", "who may use the service")
+    adding = _command(
+        keys, "add", _keys_add, "make a key, and print it once", "stepaudio keys add phone --scope realtime"
+    )
+    adding.add_argument("name", metavar="NAME", help="what it is called in lists")
+    adding.add_argument("--scope", action="append", metavar="SCOPE", help="only for this; may be repeated")
+    adding.add_argument("--sessions", type=int, metavar="N", help="talks at once")
+    adding.add_argument("--requests", type=int, metavar="N", help="requests a minute")
+    listing = _command(keys, "list", _keys_list, "list the keys' names", "stepaudio keys list")
+    listing.add_argument("--json", action="store_true", help="print JSON")
+    removing = _command(keys, "remove", _keys_remove, "forget a key", "stepaudio keys remove phone")
+    removing.add_argument("name", metavar="NAME", help="of `stepaudio keys list`")
+
     voices = _group(commands, "voices", "the voices there are")
     listing = _command(voices, "list", _voices_list, "list the voices", "stepaudio voices list --language zh")
     listing.add_argument("--language", help="only voices that speak it natively: en, zh, ja, …")
@@ -351,6 +383,79 @@ def _here(options: argparse.Namespace) -> str:
     """Where this machine's server is, if it runs."""
     server = _load(options).config.server
     return f"http://{server.host}:{server.port}"
+
+
+def _serve(options: argparse.Namespace) -> None:
+    import logging
+
+    from stepaudio.server import app
+
+    logging.basicConfig(
+        level=logging.INFO if options.verbose else logging.WARNING,
+        format="%(levelname)s %(name)s: %(message)s",
+    )
+    engine = _engine(
+        options,
+        {
+            "server.host": options.host,
+            "server.port": options.port,
+            "server.api_key": options.api_key,
+            "server.sessions": options.sessions,
+            "llm.model": options.llm,
+            "tts.voice": options.voice,
+        },
+    )
+    with engine:
+        app.serve(
+            engine,
+            on_open=lambda address: print(f"Open {address} (Ctrl-C stops); loading the models …", flush=True),
+            on_ready=lambda talks: print(f"Ready, for {talks} talk{'s' * (talks > 1)} at once.", flush=True),
+        )
+    print("stopped", file=sys.stderr)
+
+
+def _keys_file(options: argparse.Namespace) -> Path:
+    from stepaudio.server import auth
+
+    return _load(options).config.server.keys or auth.default_file()
+
+
+def _keys_add(options: argparse.Namespace) -> None:
+    from stepaudio.server import auth
+
+    path = _keys_file(options)
+    key = auth.add_key(path, options.name, options.scope or auth.SCOPES, options.sessions, options.requests)
+    print(key)
+    print(
+        f"kept in {path} is only its hash: copy it now; a server that runs learns of it when it starts anew",
+        file=sys.stderr,
+    )
+
+
+def _keys_list(options: argparse.Namespace) -> None:
+    from stepaudio.server import auth
+
+    keys = auth.read_keys(_keys_file(options))
+    rows = [
+        {
+            "name": key.name,
+            "for": " ".join(key.scopes),
+            "talks": "" if key.sessions is None else str(key.sessions),
+            "requests a minute": "" if key.requests_per_minute is None else str(key.requests_per_minute),
+        }
+        for key in keys
+    ]
+    if rows or options.json:
+        _print_rows(rows, options.json)
+    else:
+        print("there are no keys: the service listens on this machine only, to everyone", file=sys.stderr)
+
+
+def _keys_remove(options: argparse.Namespace) -> None:
+    from stepaudio.server import auth
+
+    auth.remove_key(_keys_file(options), options.name)
+    print(f"{options.name}: removed; a server that runs keeps it until it starts anew")
 
 
 def _voices_list(options: argparse.Namespace) -> None:

@@ -61,6 +61,24 @@ HIBARI = Voice("hibari", "hibari", "en-US", "female", licence="Apache-2.0")
 
 CATALOGUE = (*KOKORO, HIBARI)
 
+OPENAI = {
+    "alloy": "af_alloy",
+    "ash": "am_adam",
+    "ballad": "bm_george",
+    "cedar": "am_michael",
+    "coral": "af_bella",
+    "echo": "am_echo",
+    "fable": "bm_fable",
+    "marin": "af_heart",
+    "nova": "af_nova",
+    "onyx": "am_onyx",
+    "sage": "af_sarah",
+    "shimmer": "af_sky",
+    "verse": "am_puck",
+}
+"""The voice names that OpenAI's clients send, and who speaks here: the voice of the same name where there is
+one, else another of the same gender."""
+
 SAME_SPEAKER = {"af_heart": "hibari"}
 """Voices that an answer may change between: Hibari was distilled from af_heart."""
 
@@ -78,6 +96,11 @@ def find(id: str) -> Voice:
         if voice.id == id:
             return voice
     raise unknown("voice", id, [voice.id for voice in CATALOGUE])
+
+
+def named(name: str) -> Voice:
+    """The voice of one of our names, or of OpenAI's; raises as ``find``."""
+    return find(OPENAI.get(name, name))
 
 
 def language_of(clause: Clause) -> str:

@@ -1,0 +1,223 @@
+"""What every request passes before the service sees it, HTTP and WebSocket alike.
+
+In this order: an id (``x-request-id``), the names and pages it may come from (``auth.check_host``,
+``auth.check_origin``), the key, the rate, the size of its body. What is refused is refused before a socket is
+opened. And what comes out as an exception that nobody expected is logged without its contents and answered
+without its innards.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from stepaudio.core.errors import StepAudioError
+from stepaudio.server import auth
+from stepaudio.server.auth import ANONYMOUS, Auth, Caller
+from stepaudio.server.errors import ApiError, refusal
+from stepaudio.server.limits import JSON_BYTES, MB, Admission
+from stepaudio.server.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+SCOPE_OF = {
+    "/v1/realtime": "realtime",
+    "/v1/realtime/client_secrets": "realtime",
+    "/v1/audio/speech": "speech",
+    "/v1/audio/transcriptions": "transcriptions",
+    "/v1/chat/completions": "chat",
+    "/metrics": "metrics",
+}
+"""What a key must be for. Paths below ``/v1/`` that are not here want any key; all others want none."""
+
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+"""On every response: nothing is guessed, nobody is told where a reader came from, no other page embeds it."""
+
+_ALLOWED = b"authorization, content-type, api-key"
+_EXPOSED = b"x-request-id, retry-after, x-stepaudio-instructions"
+
+
+class Guard:
+    """ASGI middleware.
+
+    Args:
+        app: what it guards.
+        auth: keys.
+        admission: rates.
+        metrics: errors and times are counted here.
+        hosts, origins: see ``auth.check_host`` and ``auth.check_origin``.
+        upload_bytes: largest audio file; base64 in JSON may be a third longer.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        auth: Auth,
+        admission: Admission,
+        metrics: Metrics,
+        hosts: tuple[str, ...] = (),
+        origins: tuple[str, ...] = (),
+        upload_bytes: int = 25 * MB,
+    ) -> None:
+        self._app, self._auth, self._admission, self._metrics = app, auth, admission, metrics
+        self._hosts, self._origins = hosts, origins
+        self._body_limits = {
+            "/v1/audio/transcriptions": upload_bytes + MB,
+            "/v1/chat/completions": upload_bytes * 4 // 3 + MB,
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request or socket."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        request_id = f"req_{secrets.token_hex(12)}"
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        origin = headers.get("origin")
+        out = _Out(scope, send, [(b"x-request-id", request_id.encode()), *_HEADERS])
+        began = time.monotonic()
+        try:
+            try:
+                self._check(scope, headers, origin, out)
+                if scope["type"] == "http" and scope["method"] == "OPTIONS" and origin is not None:
+                    await out.preflight()
+                    return
+                limit = self._body_limits.get(scope["path"], JSON_BYTES)
+                if scope["type"] == "http":
+                    receive = _bounded(receive, headers, limit)
+                scope.setdefault("state", {})["request_id"] = request_id
+                await self._app(scope, receive, out)
+            except StepAudioError as error:
+                raise refusal(error) from error
+        except ApiError as error:
+            self._metrics.errors_total.labels(error.code or str(error.status)).inc()
+            await out.refuse(error)
+        except Exception as error:  # a bug: nobody outside learns more than that, and the log no contents
+            log.error("%s failed: %s\n%s", request_id, type(error).__name__, _where(error))
+            self._metrics.errors_total.labels("internal").inc()
+            await out.refuse(ApiError(500, f"the server failed; its log has {request_id}", code="internal"))
+        finally:
+            if scope["type"] == "http":
+                taken_s = time.monotonic() - began
+                route = getattr(scope.get("route"), "path", "other")
+                self._metrics.e2e_request_latency_seconds.labels(route).observe(taken_s)
+                log.info(
+                    "%s %s %s %d %.0f ms", request_id, scope["method"], route, out.status, 1000 * taken_s
+                )
+
+    def _check(self, scope: Scope, headers: Mapping[str, str], origin: str | None, out: _Out) -> None:
+        host = headers.get("host", "")
+        auth.check_host(host, self._hosts)
+        auth.check_origin(origin, host, self._origins)
+        if origin is not None:
+            out.extra.append((b"vary", b"Origin"))
+            out.extra.append((b"access-control-allow-origin", origin.encode("latin-1")))
+            out.extra.append((b"access-control-expose-headers", _EXPOSED))
+        path: str = scope["path"]
+        caller: Caller = ANONYMOUS
+        preflight = scope["type"] == "http" and scope["method"] == "OPTIONS"
+        if (path.startswith("/v1/") or path in SCOPE_OF) and not preflight:
+            caller = self._auth.caller(auth.credential_of(headers))
+            if scope_needed := SCOPE_OF.get(path):
+                caller.need(scope_needed)
+            out.extra += [(k.encode(), v.encode()) for k, v in self._admission.request(caller).items()]
+        scope.setdefault("state", {})["caller"] = caller
+
+
+class _Out:
+    """The sending side: adds the headers, and knows whether an answer has begun."""
+
+    def __init__(self, scope: Scope, send: Send, extra: list[tuple[bytes, bytes]]) -> None:
+        self._scope, self._send, self.extra = scope, send, extra
+        self.status = 0
+        self._ended = False
+
+    async def __call__(self, message: Message) -> None:
+        kind = message["type"]
+        if kind in ("http.response.start", "websocket.http.response.start", "websocket.accept"):
+            self.status = message.get("status", 101)
+            given = list(message.get("headers", ()))
+            names = {name.lower() for name, _ in given}
+            message = {**message, "headers": given + [row for row in self.extra if row[0] not in names]}
+        elif kind in ("http.response.body", "websocket.http.response.body"):
+            self._ended = not message.get("more_body", False)
+        elif kind == "websocket.close":
+            self._ended = True
+        await self._send(message)
+
+    async def refuse(self, error: ApiError) -> None:
+        """Answer with an error, as far as that is still possible."""
+        if self._ended:
+            return
+        socket = self._scope["type"] == "websocket"
+        if self.status:  # a socket that is open, or a body that was begun: it can only be broken off
+            if socket:
+                await self({"type": "websocket.close", "code": 1011, "reason": ""})
+            return
+        prefix = ""
+        if socket:
+            if "websocket.http.response" not in self._scope.get("extensions", {}):
+                await self({"type": "websocket.close", "code": 1008, "reason": ""})  # becomes HTTP 403
+                return
+            prefix = "websocket."
+        body = error.encoded()
+        headers: list[tuple[bytes, bytes]] = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            *((name.encode(), value.encode()) for name, value in error.headers.items()),
+        ]
+        if error.status == 413:  # the rest of the body is not read
+            headers.append((b"connection", b"close"))
+        await self({"type": f"{prefix}http.response.start", "status": error.status, "headers": headers})
+        await self({"type": f"{prefix}http.response.body", "body": body})
+
+    async def preflight(self) -> None:
+        """Tell a page that was let in what it may send (CORS)."""
+        headers = [
+            (b"access-control-allow-methods", b"GET, POST"),
+            (b"access-control-allow-headers", _ALLOWED),
+            (b"access-control-max-age", b"600"),
+        ]
+        await self({"type": "http.response.start", "status": 204, "headers": headers})
+        await self({"type": "http.response.body", "body": b""})
+
+
+def _bounded(receive: Receive, headers: Mapping[str, str], limit: int) -> Receive:
+    """The body as it comes, or ``ApiError`` 413 as soon as it is known to be too long."""
+    too_long = ApiError(
+        413, f"the request is larger than {limit / MB:.0f} MB; send less at once", code="request_too_large"
+    )
+    length = headers.get("content-length", "")
+    if length.isdecimal() and int(length) > limit:
+        raise too_long
+    size = 0
+
+    async def bounded() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > limit:
+            raise too_long
+        return message
+
+    return bounded
+
+
+def _where(error: BaseException) -> str:
+    """Where in the code an exception came from; not its message, which may hold what was said."""
+    parts: list[str] = []
+    seen: Any = error
+    while seen is not None and len(parts) < 4:
+        parts.append(type(seen).__name__ + "\n" + "".join(traceback.format_tb(seen.__traceback__)[-8:]))
+        seen = seen.__cause__ or seen.__context__
+    return "caused by ".join(parts)

@@ -1,0 +1,56 @@
+"""``/v1/realtime/client_secrets``: what a browser talks with, so that it need not hold a key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from stepaudio.server import auth
+from stepaudio.server.rest.shared import WORK, Serving, caller_of, new_id
+
+router = APIRouter()
+
+
+class ExpiresAfter(BaseModel):
+    """When a secret ends."""
+
+    anchor: Literal["created_at"] = "created_at"
+    seconds: int = Field(default=auth.SECRET_S, ge=auth.LEAST_SECRET_S, le=auth.MOST_SECRET_S)
+
+
+class SecretSession(BaseModel):
+    """What the secret's talks begin with: a session of the Realtime protocol."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: Literal["realtime", "transcription"] = "realtime"
+
+
+class SecretRequest(BaseModel):
+    """A wish for a client secret."""
+
+    model_config = ConfigDict(title="CreateClientSecretRequest")
+
+    expires_after: ExpiresAfter = ExpiresAfter()
+    session: SecretSession = SecretSession()
+
+
+@router.post("/realtime/client_secrets", tags=["realtime"], responses=WORK)
+async def create_client_secret(body: SecretRequest, request: Request, service: Serving) -> dict[str, Any]:
+    """A secret for a browser, which may hold talks with it until it expires."""
+    session = check_session(body.session.model_dump(exclude_unset=False))
+    value, expires = service.auth.make_secret(caller_of(request), body.expires_after.seconds, session)
+    shown = {**session, "object": f"{session['type']}.session", "id": new_id("sess"), "expires_at": 0}
+    return {"value": value, "expires_at": expires, "session": shown}
+
+
+def check_session(session: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a session, if the Realtime protocol would take them.
+
+    Raises:
+        ApiError: 400.
+    """
+    return dict(session)
