@@ -314,7 +314,9 @@ async def connect(
         raise ConfigError(f"{url!r} is no address of a server: write http://host:port") from error
     except websockets.InvalidStatus as error:
         raise _refused(url, error.response) from None
-    except (OSError, TimeoutError, websockets.InvalidHandshake) as error:
+    except websockets.InvalidHandshake as error:
+        raise BackendError(f"{url} does not speak the Realtime protocol: {error}") from error
+    except OSError as error:  # refused, or no answer in time
         raise BackendError(
             f"no server answers at {url}: start one with `stepaudio serve`, or name another with --url",
             retryable=True,

@@ -42,11 +42,6 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-def mount(app: Any) -> None:
-    """Put the page at ``/`` of a FastAPI (or Starlette) application; call it after all other routes."""
-    app.mount("/", build())
-
-
 def build() -> App:
     """The page as an ASGI application."""
     import gradio as gr

@@ -366,12 +366,14 @@ async function diagnose(code) {
     }
     const ready = await fetch(address("ready"));
     const body = await ready.json().catch(() => ({}));
-    const { active, capacity } = { ...body, ...body.sessions };
-    if (capacity !== undefined && active >= capacity) {
-      const all = capacity === 1 ? "The one talk it can hold is" : `All ${capacity} talks it can hold are`;
+    const { talks, free } = body.talks ?? {};
+    if (ready.ok && free === 0) {
+      const all = talks === 1 ? "The one talk it can hold is" : `All ${talks} talks it can hold are`;
       return { says: `The server is full. ${all} taken; waiting for a free place…`, wait: 5000 };
     }
-    if (ready.status === 503) return { says: "The server is still loading its models…", wait: 1000 };
+    if (body.status === "failed") return { says: "The server could not load its models; its log says why.", wait: 5000 };
+    if (body.status === "loading") return { says: "The server is still loading its models…", wait: 1000 };
+    if (!ready.ok) return { says: "The server is being shut down. Trying again…", wait: 2000 };
     if (code) return { says: "The connection was lost. Reconnecting…" };
     return { says: "The server is busy and takes no new talk. Waiting…", wait: 3000 };
   } catch {
