@@ -250,8 +250,8 @@ class TranscriptionAudio(Wire):
 class FunctionTool(Wire):
     type: Literal["function"] = "function"
     name: str = Field(min_length=1, max_length=64, pattern=r"^[a-zA-Z0-9_.-]+$")
-    description: str = ""
-    parameters: dict[str, Any] = Field(default_factory=lambda: {"type": "object", "properties": {}})
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
 
 
 class NamedFunction(Wire):
@@ -426,7 +426,7 @@ class ResponseParams(Wire):
     tool_choice: ToolChoice | None = None
     max_output_tokens: MaxTokens | None = None
     metadata: dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]] | None = (
-        Field(default=None, max_length=16)
+        Field(default=None, max_length=MAX_METADATA)
     )
 
     _modalities = field_validator("output_modalities", mode="before")(_one_modality)
