@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import importlib.util
 import logging
+import re
 import signal
 import threading
 import time
@@ -24,7 +25,6 @@ from fastapi import FastAPI, Request, WebSocket
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 import stepaudio
@@ -98,6 +98,12 @@ class Service:
         self.paces: Paces | None = None
         self.failure: StepAudioError | None = None
         self.created = int(time.time())
+        self._models = {
+            _llm_name(engine): "chat",
+            engine.config.recognition.model: "transcription",
+            "kokoro-82m": "speech",
+            "hibari": "speech",
+        }
         self._spoken: OrderedDict[str, tuple[float, str]] = OrderedDict()
         self._warming: asyncio.Task[None] | None = None
 
@@ -126,18 +132,7 @@ class Service:
 
     def models(self) -> dict[str, str]:
         """The models there are, and what each is for."""
-        llm, _ = choose_llm(self.engine.config, self.engine.store)
-        llm = (
-            self.engine.config.llm.name or llm.rpartition("/")[2]
-            if llm.startswith("openai:")
-            else Path(llm).stem
-        )
-        return {
-            llm: "chat",
-            self.engine.config.recognition.model: "transcription",
-            "kokoro-82m": "speech",
-            "hibari": "speech",
-        }
+        return self._models
 
     def check_model(self, name: str) -> None:
         """Raises ``ApiError`` 404 for a model that is not there, if the configuration is strict: else every
@@ -221,6 +216,13 @@ class Service:
         await self.decoder.close()
         self.ears.close()
         self.voice.close()
+
+
+def _llm_name(engine: Engine) -> str:
+    name, _ = choose_llm(engine.config, engine.store)
+    if name.startswith("openai:"):
+        return engine.config.llm.name or "default"
+    return Path(name).stem if name.endswith(".gguf") else name
 
 
 # The application
@@ -367,9 +369,11 @@ async def _nothing_here(request: Request) -> Response:
 
 
 def _allowed(scope: Scope) -> list[str]:
-    """The methods of the routes that are at this path."""
-    others = [route for route in scope["app"].router.routes if route.matches(scope)[0] is Match.PARTIAL]
-    return sorted({method for route in others for method in getattr(route, "methods", None) or ()})
+    """The methods that the API takes at this path."""
+    for path, operations in scope["app"].openapi()["paths"].items():
+        if re.fullmatch(re.sub(r"\{\w+\}", ".+", path), scope["path"]):
+            return sorted(method.upper() for method in operations)
+    return []
 
 
 class _Page:

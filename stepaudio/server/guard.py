@@ -36,6 +36,9 @@ SCOPE_OF = {
 }
 """What a key must be for. Paths below ``/v1/`` that are not here want any key; all others want none."""
 
+_ROUTES = (*SCOPE_OF, "/v1/models", "/v1/capacity", "/health", "/ready")
+"""What is counted and logged by its name; the rest is "other": a path may hold anything."""
+
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -109,7 +112,7 @@ class Guard:
         finally:
             if scope["type"] == "http":
                 taken_s = time.monotonic() - began
-                route = getattr(scope.get("route"), "path", "other")
+                route = _route(scope["path"])
                 self._metrics.e2e_request_latency_seconds.labels(route).observe(taken_s)
                 log.info(
                     "%s %s %s %d %.0f ms", request_id, scope["method"], route, out.status, 1000 * taken_s
@@ -211,6 +214,10 @@ def _bounded(receive: Receive, headers: Mapping[str, str], limit: int) -> Receiv
         return message
 
     return bounded
+
+
+def _route(path: str) -> str:
+    return next((route for route in _ROUTES if path == route or path.startswith(f"{route}/")), "other")
 
 
 def _where(error: BaseException) -> str:
