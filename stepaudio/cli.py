@@ -211,6 +211,7 @@ def build_parser() -> argparse.ArgumentParser:
         ("asr", "recognition: speed and errors beside stock faster-whisper"),
         ("tts", "voices: speed beside the stock model, and own voice heard by own ears"),
         ("llm", "language model: right answers, tokens a second, first token"),
+        ("sessions", "whole talks over the socket: latency, interruptions, how many at once"),
     ):
         command = _command(bench, name, _bench, help, f"stepaudio bench {name} --json > {name}.json")
         command.set_defaults(bench=name)
@@ -219,6 +220,14 @@ def build_parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--limit", type=int, metavar="N", help="at most N samples of each kind")
         command.add_argument("--json", action="store_true", help="print JSON")
+        if name == "sessions":
+            command.add_argument(
+                "--only",
+                metavar="PART,…",
+                help="turns, interruptions, load, idle, hour, overlap (default: all, about an hour)",
+            )
+            command.add_argument("--url", help="a running server (default: one of its own)")
+            command.add_argument("--key", help="key of the server")
 
     doctor = _command(
         commands, "doctor", _doctor, "show the configuration and what is missing", "stepaudio doctor"
@@ -539,9 +548,14 @@ def _bench(options: argparse.Namespace) -> None:
     import importlib
 
     module = importlib.import_module(f"stepaudio.bench.{options.bench}")
-    loaded = _load(options)
+    loaded, more = _load(options), {}
+    if options.bench == "sessions":
+        more = {"url": options.url, "key": options.key}
+        more |= {"only": options.only.split(",")} if options.only else {}
     with _progress(f"bench {options.bench}", unit="") as report:
-        result = module.run(loaded.config, _data(options.data), limit=options.limit, on_progress=report)
+        result = module.run(
+            loaded.config, _data(options.data), limit=options.limit, on_progress=report, **more
+        )
     if options.json:
         print(json.dumps(result, ensure_ascii=False, indent=2))
     else:
