@@ -219,19 +219,16 @@ class Answer:
         return out
 
     def _item_done(self, entry: Entry) -> list[wire.ServerEvent]:
-        out: list[wire.ServerEvent] = [
-            wire.OutputItemDone(
-                event_id=self._event_id(),
-                response_id=self.id,
-                output_index=self._output.index(entry),
-                item=entry.item,
-            )
-        ]
+        out: list[wire.ServerEvent] = []
         if self._items is not None and entry.id in self._items:  # the client may have deleted it
             previous = self._items.previous(entry.id)
-            out.insert(
-                0, wire.ItemDone(event_id=self._event_id(), previous_item_id=previous, item=entry.item)
+            out.append(wire.ItemDone(event_id=self._event_id(), previous_item_id=previous, item=entry.item))
+        at = self._output.index(entry)
+        out.append(
+            wire.OutputItemDone(
+                event_id=self._event_id(), response_id=self.id, output_index=at, item=entry.item
             )
+        )
         return out
 
     def _part(self) -> dict[str, Any]:
