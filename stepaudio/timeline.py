@@ -33,9 +33,13 @@ class Timeline:
         self._clock = clock
         self._stamps: dict[str, float] = {}
 
-    def stamp(self, name: str) -> None:
-        """Remember now as the moment of ``name``, unless it has one."""
-        self._stamps.setdefault(name, self._clock())
+    def stamp(self, name: str, at: float | None = None) -> None:
+        """Remember now (or another moment, on the clock) as the moment of ``name``, unless it has one."""
+        self._stamps.setdefault(name, self._clock() if at is None else at)
+
+    def at(self, name: str) -> float | None:
+        """The moment of ``name``, on the clock; None: it has none."""
+        return self._stamps.get(name)
 
     def numbers_ms(self) -> dict[str, float]:
         """Every stage and total whose both ends were stamped, in ms."""

@@ -22,6 +22,8 @@ STEP_MS = 500
 """New speech that is worth another pass (about 100 ms of work)."""
 FIRST_MS = 600
 """Speech before the first pass: less is mostly heard as something else."""
+QUIET_MS = 96
+"""Silence that is worth a pass; shorter ones are within words (the closure of a "t")."""
 LONG_MS = 12_000
 """From here on, what lies before a pause is settled: a pass costs as much as it has to hear."""
 MARGIN_MS = 200
@@ -68,7 +70,7 @@ class GrowingTranscript:
         self._spoken_ms = 0  # end of the speech so far
         self._begun_ms = 0  # speech that a pass was begun for
         self._done_ms = 0  # speech that a pass was ended for
-        self._quiet = False
+        self._quiet_ms = 0
 
     @property
     def text(self) -> str:
@@ -91,6 +93,11 @@ class GrowingTranscript:
         return self._last is not None and self._done_ms >= self._spoken_ms
 
     @property
+    def spoken_ms(self) -> int:
+        """Where the last speech ended, from the start of the turn."""
+        return self._spoken_ms
+
+    @property
     def length_ms(self) -> int:
         """Of the audio so far."""
         return self._samples * 1000 // RATE
@@ -104,16 +111,19 @@ class GrowingTranscript:
         """
         self._parts.append(samples)
         self._samples += len(samples)
-        self._quiet = not speech
-        if speech:
-            self._spoken_ms = self.length_ms
+        if not speech:
+            self._quiet_ms += len(samples) * 1000 // RATE
+            return
+        if self._quiet_ms >= QUIET_MS:
+            self._settle()
+        self._quiet_ms = 0
+        self._spoken_ms = self.length_ms
 
     def due(self) -> Pass | None:
         """The pass that is worth its time now, or None. Run one at a time."""
         new = self._spoken_ms - self._begun_ms
-        if self._spoken_ms < FIRST_MS and not self._quiet:
-            return None
-        if new >= STEP_MS or (new > 0 and self._quiet):
+        quiet = self._quiet_ms >= QUIET_MS
+        if (new > 0 and quiet) or (new >= STEP_MS and self._spoken_ms >= FIRST_MS):
             return self._pass()
         return None
 
@@ -130,7 +140,7 @@ class GrowingTranscript:
         self._last = heard
         self._done_ms = max(done.heard_ms, self._done_ms)
 
-    def settle(self) -> None:
+    def _settle(self) -> None:
         """The speaker goes on after a pause: in a long turn, what came before it is not heard again."""
         if self.is_final and self._last and self._samples - self._base > LONG_MS * RATE // 1000:
             self._settled.append(self._last.text)

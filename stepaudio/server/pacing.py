@@ -90,6 +90,10 @@ class Pacer:
         """When the listener has nothing more to hear, if nothing more is made."""
         return max(self._dry_at, now) + self.queued_s
 
+    def is_heard(self, now: float) -> bool:
+        """Whether the listener has heard all that was sent."""
+        return now >= self._dry_at
+
     def heard_ms(self, now: float) -> int:
         """How much of the answer was heard."""
         return max(0, round(1000 * (self.sent / self.rate - max(0.0, self._dry_at - now))))
@@ -124,14 +128,10 @@ class Pacer:
         return max(self._dry_at, now) - ahead_ms / 1000 if self.sent else now
 
     def _pop(self, count: int) -> np.ndarray:
-        parts: list[np.ndarray] = []
-        while count and self._queue:
-            part = self._queue.popleft()
-            if len(part) > count:
-                self._queue.appendleft(part[count:])
-                part = part[:count]
-            parts.append(part)
-            count -= len(part)
-        block = np.concatenate(parts) if len(parts) > 1 else parts[0]
-        self._queued -= len(block)
-        return block
+        """The next ``count`` samples, or fewer: a block holds audio of one ``push`` alone."""
+        piece = self._queue.popleft()
+        if len(piece) > count:
+            self._queue.appendleft(piece[count:])
+            piece = piece[:count]
+        self._queued -= len(piece)
+        return piece

@@ -75,15 +75,18 @@ class Gate:
                 return
         self._free += 1
 
-    async def run(self, work: Callable[[], T], deadline: float) -> T:
-        """Run blocking work in a thread, in its turn.
+    async def run(
+        self, work: Callable[[], T], deadline: float, on_wait: Callable[[float], None] = lambda seconds: None
+    ) -> T:
+        """Run blocking work in a thread, in its turn; ``on_wait`` is told the seconds waited for it.
 
         Cancelled while it computes, it waits for the end: the place is not free before the thread is.
 
         Raises:
             Exception: what ``work`` raises.
         """
-        async with self.place(deadline):
+        async with self.place(deadline) as waited:
+            on_wait(waited)
             done = asyncio.get_running_loop().run_in_executor(self._threads, work)
             try:
                 return await asyncio.shield(done)
@@ -92,7 +95,10 @@ class Gate:
                 raise
 
     async def iterate(
-        self, start: Callable[[], Iterator[T]], deadline: Callable[[], float]
+        self,
+        start: Callable[[], Iterator[T]],
+        deadline: Callable[[], float],
+        on_wait: Callable[[float], None] = lambda seconds: None,
     ) -> AsyncGenerator[T, None]:
         """The items of a blocking iterator, each computed in its turn; use it within ``aclosing``.
 
@@ -101,6 +107,7 @@ class Gate:
         Args:
             start: makes the iterator.
             deadline: when the next item is needed; asked before each.
+            on_wait: told the seconds that each item waited for its turn.
         """
         iterator: Iterator[T] | None = None
 
@@ -111,7 +118,7 @@ class Gate:
             return next(iterator, _END)
 
         try:
-            while (item := await self.run(step, deadline())) is not _END:
+            while (item := await self.run(step, deadline(), on_wait)) is not _END:
                 yield item  # type: ignore[misc]
         finally:
             close = getattr(iterator, "close", None)

@@ -1,0 +1,801 @@
+"""A talk: the ears, the mind and the voice at work for one Realtime session.
+
+``RealtimeSession`` decides, ``Talk`` does: it turns the user's audio into frames and has them scored, writes
+down what is said while it is said, begins answers when it is told to and holds them until they may be heard,
+and sends their audio as it is heard. Whatever the models or the clock say goes into the session as an event,
+through one door (``_feed``), so that a talk can be recorded there and replayed. It does not know sockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from stepaudio.core import commands as act
+from stepaudio.core import protocol as wire
+from stepaudio.core import turns
+from stepaudio.core.audio import AudioChunk
+from stepaudio.core.clauses import Clause, Mark
+from stepaudio.core.commands import AudioTurn, StartResponse
+from stepaudio.core.echo import EchoGuard
+from stepaudio.core.errors import BackendError, ConfigError, StepAudioError
+from stepaudio.core.resampling import SincResampler
+from stepaudio.core.style import SpeechStyle
+from stepaudio.llm.base import Finished, Sampling, TextDelta
+from stepaudio.recognition.base import RATE
+from stepaudio.recognition.incremental import GrowingTranscript, Pass, same_words
+from stepaudio.respond import AudioDelta, ClauseStarted, Done, ResponseEvent, Spoken, ToolCalled, respond
+from stepaudio.server.pacing import Pacer
+from stepaudio.server.scheduler import Gate
+from stepaudio.timeline import Timeline
+from stepaudio.tts.base import Speech, Voice
+from stepaudio.tts.voices import named
+
+if TYPE_CHECKING:
+    from stepaudio.core.realtime import RealtimeSession
+    from stepaudio.engine import Engine
+
+log = logging.getLogger(__name__)
+
+FRAME = 512
+"""Samples of a voice activity frame at 16 kHz (32 ms)."""
+SILENT = 2 / 32768
+"""Peak up to which a frame is digital silence: no model needs to be asked."""
+FRAMES_AT_ONCE = 8
+"""Frames scored before others get a turn on the event loop (1 ms; 8 ms where echo is looked for)."""
+TICK_S = 0.25
+"""Between two ``Tick``."""
+MADE_AHEAD_S = 4.0
+"""Audio of an answer that is made before it is sent; more is not needed and may never be heard."""
+PLAYED_EVERY_MS = 100
+"""How often the session is told what was heard."""
+WANTED_S = 0.6
+"""After the end of the speech, the first audio is wanted: the deadline of what leads to it."""
+HUNG_S = 30.0
+"""An answer of which nothing comes for so long has failed."""
+ECHO_S = 2.0
+"""How long after the last audio that was sent its echo is looked for."""
+TRIM_EVERY_MS = 1000
+"""How often audio that nobody will ask for is forgotten."""
+TURNS_KEPT = 8
+"""Transcripts of turns that are remembered by where they begin."""
+
+
+class Observer(Protocol):
+    """Who counts. ``metrics.Metrics`` is one."""
+
+    def turn(self, receipt_ms: Mapping[str, float]) -> None: ...
+    def answered(self, finished: Finished | None, reason: str) -> None: ...
+
+
+class Recorder(Protocol):
+    """Who writes down what a session was told (``recorder``)."""
+
+    def received(self, event: str | bytes | act.EngineEvent) -> None: ...
+
+
+class _Microphone:
+    """What the user's microphone heard: at 16 kHz, in frames, by time."""
+
+    def __init__(self) -> None:
+        self._resampler: tuple[int, SincResampler] | None = None
+        self._rest = np.zeros(0, np.float32)
+        self._frames: deque[np.ndarray] = deque()
+        self._first = 0  # number of the oldest frame kept
+        self._next = 0  # of the frame that ``take`` gives next
+
+    def push(self, chunk: AudioChunk) -> None:
+        if self._resampler is None or self._resampler[0] != chunk.rate:
+            self._resampler = chunk.rate, SincResampler(chunk.rate, RATE)
+        heard = np.concatenate([self._rest, self._resampler[1].push(chunk.samples)])
+        whole = len(heard) // FRAME * FRAME
+        self._frames.extend(np.array(heard[:whole], np.float32).reshape(-1, FRAME))
+        self._rest = heard[whole:]
+
+    def take(self) -> AudioChunk | None:
+        """The next frame that was not taken yet."""
+        at = self._next - self._first
+        if at >= len(self._frames):
+            return None
+        self._next += 1
+        return AudioChunk(self._frames[at], RATE, (self._next - 1) * FRAME)
+
+    def between(self, start_ms: int, end_ms: int) -> np.ndarray:
+        """Samples between two moments, as far as they are still there."""
+        base = self._first * FRAME
+        start, end = (max(0, ms * RATE // 1000 - base) for ms in (start_ms, end_ms))
+        frames = [self._frames[i] for i in range(start // FRAME, min(-(-end // FRAME), len(self._frames)))]
+        if end > len(self._frames) * FRAME:
+            frames.append(self._rest)
+        if not frames:
+            return np.zeros(0, np.float32)
+        first = start // FRAME * FRAME
+        return np.concatenate(frames)[start - first : end - first]
+
+    def forget(self, before_ms: int) -> None:
+        keep_from = min(before_ms * RATE // 1000 // FRAME, self._next)
+        while self._first < keep_from:
+            self._frames.popleft()
+            self._first += 1
+
+
+@dataclass(slots=True, eq=False)
+class _Turn:
+    """What the user says from one moment on, and its transcript."""
+
+    start_ms: int
+    growing: GrowingTranscript
+    listening: asyncio.Task[None] | None = None  # the pass that runs
+
+
+@dataclass(slots=True, eq=False)
+class _Answer:
+    """A response under way.
+
+    Attributes:
+        command: what to answer, and how.
+        pacer: its audio.
+        timeline: when what happened.
+        wanted_at: when the listener would like to hear it, seconds on the clock.
+        speech_end: when the user's speech ended; None: the answer is to no speech.
+        released: whether it may be sent.
+        heard: the words that it answers, by the start of the turn.
+        spans: clause, remaining samples and words of the audio that the pacer has.
+        waiting: what else is to be sent, in order.
+        end: how it ended, once all of it was made.
+        told: whether the session knows the end.
+        progress: when something last came of it.
+        room: set while more audio may be made.
+    """
+
+    command: StartResponse
+    pacer: Pacer
+    timeline: Timeline
+    wanted_at: float
+    speech_end: float | None
+    progress: float
+    released: bool = False
+    heard: dict[int, str] = field(default_factory=dict)
+    spans: deque[_Span] = field(default_factory=deque)
+    waiting: deque[act.ResponseText | act.ResponseToolCall] = field(default_factory=deque)
+    end: act.ResponseFinished | None = None
+    told: bool = False
+    played_ms: int = 0
+    queued_s: float = 0.0
+    room: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def id(self) -> str:
+        return self.command.response_id
+
+
+@dataclass(slots=True)
+class _Span:
+    """A piece of audio in the pacer: whose clause, how many samples are left, words not yet told."""
+
+    clause: Clause
+    samples: int
+    marks: list[Mark]
+
+
+class Talk:
+    """Drives one session.
+
+    Args:
+        session: decides.
+        engine: the models.
+        ears, voice: gates that all talks share.
+        send: takes what is to be sent to the client; must not block.
+        observer: counts.
+        recorder: writes down what the session is told; None: nobody.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        session: RealtimeSession,
+        engine: Engine,
+        ears: Gate,
+        voice: Gate,
+        send: Callable[[wire.ServerEvent], None],
+        *,
+        observer: Observer | None = None,
+        recorder: Recorder | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.session = session
+        self.ended: tuple[int, str] | None = None
+        """Close code and reason, once the session wants to end."""
+        self._engine, self._ears, self._voice, self._send = engine, ears, voice, send
+        self._observer, self._recorder, self._clock = observer, recorder, clock
+        self._microphone = _Microphone()
+        self._activity = None
+        self._echo = EchoGuard(RATE)
+        self._sent_until = -math.inf  # audio time until which echo may come back, ms
+        self._now_ms = 0  # audio time
+        self._next_trim = 0
+        self._arrived: deque[tuple[int, float]] = deque(maxlen=128)  # (audio time, clock) of the last frames
+        self._speech_end_ms = 0
+        self._loud = False
+        self._language: str | None = None
+        self._turns: dict[int, _Turn] = {}
+        self._open: _Turn | None = None  # the one that is still being spoken
+        self._words: dict[str, asyncio.Task[str]] = {}  # by item
+        self._answers: dict[str, _Answer] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._wake = asyncio.Event()
+        self._over = asyncio.Event()
+        self._failure: BaseException | None = None
+
+    # What the socket calls
+
+    async def run(self) -> None:
+        """Work until the session ends (``ended`` says how) or ``close`` is called; then stop everything.
+
+        Raises:
+            Exception: a bug. The session is over.
+        """
+        try:
+            self._spawn(self._pace())
+            self._spawn(self._tick())
+            await self._over.wait()
+        finally:
+            tasks = list(self._tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if self._failure is None:
+                self._feed(act.Closed())
+        if self._failure is not None:
+            raise self._failure
+
+    def close(self) -> None:
+        """The client is gone."""
+        self._over.set()
+
+    def start(self) -> None:
+        """Greet the client."""
+        for effect in self.session.start():
+            self._do(effect)
+
+    def fail(self, error: BaseException) -> None:
+        """A bug was met: the talk is over, and ``run`` raises it."""
+        self._failure = self._failure or error
+        self._over.set()
+
+    async def receive(self, text: str | bytes) -> None:
+        """A frame of the client. Returns when its audio was listened to: then read the next one."""
+        if self._recorder is not None:
+            self._recorder.received(text)
+        for effect in self.session.receive_text(text):
+            self._do(effect)
+        await self._listen()
+
+    def expire(self) -> None:
+        """The session has lasted as long as it may."""
+        self._feed(act.Expired())
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether an answer is under way that the listener may wait for."""
+        return any(answer.released for answer in self._answers.values())
+
+    # The session
+
+    def _feed(self, event: act.EngineEvent) -> None:
+        """Tell the session, and do what it says."""
+        if self._recorder is not None:
+            self._recorder.received(event)
+        for effect in self.session.receive(event):
+            self._do(effect)
+
+    def _do(self, effect: wire.ServerEvent | act.Command) -> None:
+        match effect:
+            case act.AppendAudio(chunk):
+                self._microphone.push(chunk)
+            case act.ClearAudio():
+                self._open = None
+                self._turns.clear()
+                self._microphone.forget(self.session.oldest_ms)
+            case act.StartResponse():
+                self._start(effect)
+            case act.ReleaseResponse(response_id):
+                self._release(response_id)
+            case act.StopResponse(response_id):
+                self._stop(response_id)
+            case act.Transcribe():
+                self._words[effect.item_id] = self._spawn(self._transcribe(effect, self._turn_of(effect)))
+            case act.SettingsChanged(settings):
+                transcription = settings.audio.input.transcription
+                self._language = getattr(transcription, "language", None)
+            case act.CloseSession(code, reason):
+                self.ended = code, reason
+                self._over.set()
+            case turns.ScoreTurn(start_ms, at_ms):
+                self._spawn(self._score(start_ms, at_ms))
+            case turns.Recognize(start_ms, at_ms):
+                self._spawn(self._recognize(start_ms, at_ms))
+            case turns.Duck(response_id) | turns.Unduck(response_id):
+                if answer := self._answers.get(response_id):
+                    (answer.pacer.duck if isinstance(effect, turns.Duck) else answer.pacer.unduck)()
+                    self._wake.set()
+            case _:
+                if isinstance(effect, wire.SpeechStarted):
+                    self._begin_turn(effect.audio_start_ms)
+                self._send(effect)
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """A task of this talk; a bug in it ends the talk."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fail(error)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            now = self._clock()
+            self._feed(turns.Tick(round(1000 * now)))
+            for answer in list(self._answers.values()):
+                busy = answer.end is None and answer.room.is_set()
+                if busy and now - answer.progress > HUNG_S:
+                    self._fail(answer, BackendError("nothing came of it for too long"))
+
+    # The user's audio
+
+    async def _listen(self) -> None:
+        count = 0
+        while (frame := self._microphone.take()) is not None:
+            self._hear(frame)
+            count += 1
+            if count % FRAMES_AT_ONCE == 0:
+                await asyncio.sleep(0)
+
+    def _hear(self, frame: AudioChunk) -> None:
+        now = self._clock()
+        self._now_ms = end_ms = (frame.start + FRAME) * 1000 // RATE
+        self._arrived.append((end_ms, now))
+        prob = self._activity_of(frame)
+        echo = self._echo.likelihood(frame) if end_ms < self._sent_until else self._skip_echo(frame)
+        self._loud = prob >= (0.35 if self._loud else 0.5)
+        if self._loud:
+            self._speech_end_ms = end_ms
+        if self._open is not None:
+            self._open.growing.push(frame.samples, self._loud)
+        for answer in list(self._answers.values()):
+            self._tell_played(answer, now)
+        self._feed(turns.Speech(prob, end_ms, echo))
+        if self._open is not None:
+            self._advance(self._open)
+        if self._next_trim <= end_ms:
+            self._next_trim = end_ms + TRIM_EVERY_MS
+            self._microphone.forget(self.session.oldest_ms)
+
+    def _activity_of(self, frame: AudioChunk) -> float:
+        if np.abs(frame.samples).max() <= SILENT:
+            return 0.0
+        if self._activity is None:
+            self._activity = self._engine.vad.stream()
+        return self._activity.push(frame)
+
+    def _skip_echo(self, frame: AudioChunk) -> float:
+        self._echo.likelihood(frame)  # keeps its clock: 13 µs while there is nothing to look for
+        return 0.0
+
+    def _clock_at(self, audio_ms: int) -> float:
+        """When the audio of that moment arrived."""
+        for end_ms, at in self._arrived:
+            if end_ms >= audio_ms:
+                return at
+        return self._clock()
+
+    # What the user says
+
+    def _begin_turn(self, start_ms: int) -> None:
+        """Somebody speaks since then: write it down as it grows."""
+        self._open = self._turns.get(start_ms)
+        if self._open is None:
+            self._open = self._new_turn(start_ms, self._microphone.between(start_ms, self._now_ms))
+
+    def _new_turn(self, start_ms: int, samples: np.ndarray, language: str | None = None) -> _Turn:
+        turn = _Turn(start_ms, GrowingTranscript(self._engine.recognizer, language or self._language))
+        if len(samples):
+            turn.growing.push(samples, True)
+        self._turns[start_ms] = turn
+        while len(self._turns) > TURNS_KEPT:
+            del self._turns[next(iter(self._turns))]
+        return turn
+
+    def _turn_of(self, part: act.Transcribe | AudioTurn) -> _Turn:
+        """The turn that an item or a draft is made of. Its audio is taken now: it may soon be forgotten."""
+        if isinstance(part, act.Transcribe) and part.audio is not None:
+            turn = _Turn(0, GrowingTranscript(self._engine.recognizer, part.language or self._language))
+            resampler = SincResampler(part.audio.rate, RATE)
+            turn.growing.push(np.concatenate([resampler.push(part.audio.samples), resampler.flush()]), True)
+            return turn
+        turn = self._turns.get(part.start_ms)
+        if turn is None:
+            turn = self._new_turn(part.start_ms, self._microphone.between(part.start_ms, part.end_ms))
+        if isinstance(part, act.Transcribe) and turn is self._open:
+            self._open = None  # it is over
+        return turn
+
+    def _advance(self, turn: _Turn) -> None:
+        """Listen to what is new in a turn, if that is worth its time now."""
+        if turn.listening is None and (due := turn.growing.due()) is not None:
+            turn.listening = self._spawn(self._pass(turn, due, self._clock() + WANTED_S))
+
+    async def _pass(self, turn: _Turn, due: Pass, deadline: float) -> None:
+        try:
+            heard = await self._ears.run(due.run, deadline)
+            turn.growing.take(due, heard)
+        except StepAudioError as error:
+            log.warning("recognition failed: %s", type(error).__name__)
+            return
+        finally:
+            turn.listening = None
+        self._feed(turns.Heard(turn.growing.text, turn.start_ms + due.heard_ms))
+        if turn is self._open:
+            self._advance(turn)
+
+    async def _final(self, turn: _Turn) -> str:
+        """All that was said in a turn until now."""
+        for _ in range(16):  # passes that are needed at most, if somebody speaks on
+            if turn.listening is not None:
+                await asyncio.wait([turn.listening])
+                continue
+            last = turn.growing.last()
+            if last is None:
+                return turn.growing.text
+            deadline = self._clock_at(self._speech_end_ms)
+            heard = await self._ears.run(last.run, deadline)
+            turn.growing.take(last, heard)
+        return turn.growing.text
+
+    async def _transcribe(self, command: act.Transcribe, turn: _Turn) -> str:
+        try:
+            text = await self._final(turn)
+        except StepAudioError as error:
+            log.warning("recognition of %s failed: %s", command.item_id, type(error).__name__)
+            self._feed(act.TranscriptionFailed(command.item_id, "The audio could not be transcribed."))
+            return ""
+        for answer in list(self._answers.values()):
+            before = answer.heard.get(turn.start_ms, text)
+            if not same_words(before, text) and not answer.pacer.sent and not answer.told:
+                self._begin(answer)  # it answers what was not said
+        growing = turn.growing
+        seconds = growing.length_ms / 1000
+        self._feed(act.Transcribed(command.item_id, text, True, growing.language, seconds))
+        return text
+
+    async def _recognize(self, start_ms: int, at_ms: int) -> None:
+        turn = self._turns.get(start_ms)
+        try:
+            if turn is not None:
+                text = await self._final(turn)
+            else:
+                samples = self._microphone.between(start_ms, at_ms)
+                once = GrowingTranscript(self._engine.recognizer, self._language)
+                once.push(samples, True)
+                if (only := once.last()) is None:
+                    return
+                text = (await self._ears.run(only.run, self._clock())).text
+        except StepAudioError as error:
+            log.warning("recognition failed: %s", type(error).__name__)
+            text = ""
+        self._feed(turns.Heard(text, at_ms))
+
+    async def _score(self, start_ms: int, at_ms: int) -> None:
+        samples = self._microphone.between(max(start_ms, at_ms - 8000), at_ms)
+        if not len(samples):
+            return
+        audio = AudioChunk(samples, RATE)
+        try:
+            prob = await self._ears.run(lambda: self._engine.endpointing.score(audio), self._clock() - 1)
+        except StepAudioError as error:
+            log.warning("the turn model failed: %s", type(error).__name__)
+            return  # silence alone decides
+        self._feed(turns.TurnScore(prob, at_ms))
+
+    # The answer
+
+    def _start(self, command: StartResponse) -> None:
+        now = self._clock()
+        spoken = bool(command.messages) and isinstance(command.messages[-1], AudioTurn)
+        speech_end = self._clock_at(self._speech_end_ms) if spoken else None
+        answer = _Answer(
+            command,
+            Pacer(command.output_rate),
+            Timeline(self._clock),
+            (speech_end or now) + WANTED_S,
+            speech_end,
+            now,
+            released=not command.draft,
+        )
+        self._answers[command.response_id] = answer
+        if answer.released:
+            answer.timeline.stamp("decision")
+        self._begin(answer)
+
+    def _begin(self, answer: _Answer) -> None:
+        """Begin to answer, or begin anew."""
+        if answer.task is not None:
+            answer.task.cancel()
+        decided = answer.timeline.at("decision")
+        answer.pacer = Pacer(answer.command.output_rate)
+        answer.timeline = Timeline(self._clock)
+        if decided is not None:
+            answer.timeline.stamp("decision", decided)
+        answer.timeline.stamp("begun")
+        answer.spans.clear()
+        answer.waiting.clear()
+        answer.heard.clear()
+        answer.end = None
+        answer.room.set()
+        answer.task = self._spawn(self._answer(answer))
+
+    def _release(self, response_id: str) -> None:
+        if answer := self._answers.get(response_id):
+            answer.released = True
+            answer.timeline.stamp("decision")
+            self._wake.set()
+
+    def _stop(self, response_id: str) -> None:
+        if answer := self._answers.pop(response_id, None):
+            answer.pacer.clear()
+            if answer.task is not None:
+                answer.task.cancel()
+
+    def _fail(self, answer: _Answer, error: BaseException) -> None:
+        """The rest of an answer will not come; what was made of it is still heard."""
+        if isinstance(error, StepAudioError):
+            log.warning("%s failed: %s", answer.id, type(error).__name__)
+        else:
+            log.error("%s failed: %s", answer.id, type(error).__name__, exc_info=error)
+        if answer.task is not None and answer.task is not asyncio.current_task():
+            answer.task.cancel()
+        answer.end = act.ResponseFinished(
+            answer.id,
+            "failed",
+            error_code="server_error",
+            error_message="The answer failed on the server; ask again.",
+        )
+        answer.pacer.end()
+        self._wake.set()
+
+    async def _answer(self, answer: _Answer) -> None:
+        command, timeline = answer.command, answer.timeline
+        try:
+            words = {turn: await self._written(answer, turn) for turn in command.audio_turns()}
+            timeline.stamp("transcript")
+            last = command.messages[-1] if command.messages else None
+            if isinstance(last, AudioTurn) and not words[last]:
+                answer.end = act.ResponseFinished(answer.id)  # nothing was said
+                answer.pacer.end()
+                self._wake.set()
+                return
+            messages = command.written(words.__getitem__)
+            if not any(message.role == "system" for message in messages):
+                messages = [self._engine.system, *messages]
+            settings = self._engine.config.llm
+            voice = self._voice_named(command.voice)
+            await respond(
+                self._engine.llm,
+                lambda clause, ahead_s: self._speak(answer, clause, voice),
+                messages,
+                lambda event: self._made(answer, event),
+                sampling=Sampling(
+                    max_tokens=min(command.max_tokens or settings.max_tokens, settings.max_tokens),
+                    temperature=settings.temperature,
+                ),
+                tools=command.tools,
+                tool_choice=command.tool_choice,
+                session=self.session.settings.id,
+                deadline=answer.wanted_at,
+                iterate=(lambda start: self._spoken(answer, start)) if command.modality == "audio" else _mute,
+                clock=self._clock,
+            )
+        except Exception as error:
+            self._fail(answer, error)
+
+    async def _written(self, answer: _Answer, part: AudioTurn) -> str:
+        if part.item_id is not None and part.item_id in self._words:
+            return await asyncio.shield(self._words[part.item_id])
+        text = await self._final(self._turn_of(part))
+        answer.heard[part.start_ms] = text
+        return text
+
+    def _voice_named(self, name: str) -> Voice | None:
+        """The voice to speak with; None leaves the choice to the clause (the default voice of its language,
+        or the fast one)."""
+        try:
+            voice = named(name)
+        except ConfigError:
+            return None  # the session has accepted the name: it stands for the default
+        return None if voice.id in (self._engine.speaker.voices()[0].id, "auto") else voice
+
+    def _speak(self, answer: _Answer, clause: Clause, voice: Voice | None) -> Iterator[Speech]:
+        speed = answer.command.speed * self._engine.config.tts.speed
+        clause = replace(clause, style=clause.style.over(SpeechStyle(speed=speed)))
+        now = self._clock()
+        ahead_s = answer.pacer.runs_dry_at(now) - now
+        return self._engine.speaker.speak(clause, voice=voice, ahead_s=ahead_s)
+
+    def _spoken(self, answer: _Answer, start: Callable[[], Iterator[Speech]]) -> AsyncGenerator[Speech, None]:
+        def deadline() -> float:
+            pacer = answer.pacer
+            if not pacer.sent and not pacer.queued_s:
+                return answer.wanted_at
+            return pacer.runs_dry_at(self._clock())
+
+        def waited(seconds: float) -> None:
+            if answer.timeline.at("first_audio") is None:
+                answer.queued_s += seconds
+
+        return self._voice.iterate(start, deadline, waited)
+
+    async def _made(self, answer: _Answer, event: ResponseEvent) -> None:
+        answer.progress = self._clock()
+        match event:
+            case TextDelta(text):
+                answer.timeline.stamp("first_token")
+                if answer.command.modality == "text":
+                    answer.waiting.append(act.ResponseText(answer.id, text))
+            case ClauseStarted():
+                answer.timeline.stamp("first_clause")
+            case AudioDelta(clause, audio, marks):
+                answer.timeline.stamp("first_audio")
+                samples = audio.samples
+                if answer.pacer.rate != audio.rate:
+                    samples = _at_rate(audio, answer.pacer.rate)
+                answer.pacer.push(samples)
+                answer.spans.append(_Span(clause, len(samples), list(marks)))
+                if answer.pacer.queued_s > MADE_AHEAD_S:
+                    answer.room.clear()
+            case Spoken():
+                pass
+            case ToolCalled(call):
+                answer.waiting.append(
+                    act.ResponseToolCall(answer.id, call.call_id, call.name, call.arguments)
+                )
+            case Done():
+                answer.pacer.end()
+                answer.end = self._end(answer, event)
+        self._wake.set()
+        await answer.room.wait()
+        answer.progress = self._clock()
+
+    def _end(self, answer: _Answer, done: Done) -> act.ResponseFinished:
+        finished = done.finished
+        if self._observer is not None:
+            self._observer.answered(finished, done.status)
+        usage = act.TokenUsage()
+        if finished is not None:
+            usage = act.TokenUsage(
+                input_text=finished.prompt_tokens,
+                cached=finished.cached_tokens,
+                output_text=finished.completion_tokens,
+            )
+        if done.error is not None:
+            log.warning("%s failed: %s", answer.id, type(done.error).__name__)
+            return act.ResponseFinished(
+                answer.id, "failed", usage, error_message="The answer failed on the server; ask again."
+            )
+        return act.ResponseFinished(answer.id, done.status, usage)
+
+    # Sending it
+
+    async def _pace(self) -> None:
+        """Send what is due, when it is due."""
+        while True:
+            self._wake.clear()
+            next_at = min((self._send_due(a) for a in list(self._answers.values())), default=math.inf)
+            wait_s = next_at - self._clock()
+            if wait_s <= 0:
+                await asyncio.sleep(0)
+                continue
+            try:
+                async with asyncio.timeout(None if wait_s == math.inf else wait_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    def _send_due(self, answer: _Answer) -> float:
+        """Send what is due of an answer; returns when the next is, seconds on the clock."""
+        if not answer.released:
+            return math.inf
+        while answer.waiting and answer.id in self._answers:
+            self._feed(answer.waiting.popleft())
+        now = self._clock()
+        while answer.id in self._answers and (block := answer.pacer.take(now)) is not None:
+            self._send_block(answer, block)
+        if answer.pacer.queued_s <= MADE_AHEAD_S:
+            answer.room.set()
+        if answer.end is not None and answer.pacer.is_done and not answer.told:
+            answer.told = True
+            timings = self._receipt(answer)
+            self._feed(replace(answer.end, timings_ms=timings))
+            if self._observer is not None and timings:
+                self._observer.turn(timings)
+        self._tell_played(answer, now)
+        if answer.told and answer.pacer.is_heard(now):
+            self._answers.pop(answer.id, None)
+            return math.inf
+        if answer.pacer.sent:
+            return min(answer.pacer.due_at(now), now + PLAYED_EVERY_MS / 1000)
+        return answer.pacer.due_at(now)
+
+    def _send_block(self, answer: _Answer, block: np.ndarray) -> None:
+        answer.timeline.stamp("sent")
+        span = answer.spans[0]
+        pacer = answer.pacer
+        end_ms = 1000 * pacer.sent / pacer.rate
+        marks = [mark for mark in span.marks if mark.start_ms < end_ms]
+        del span.marks[: len(marks)]
+        span.samples -= len(block)
+        if not span.samples:
+            marks += span.marks
+            answer.spans.popleft()
+        chunk = AudioChunk(block, pacer.rate, pacer.sent - len(block))
+        self._echo.sent(chunk, self._now_ms)
+        self._sent_until = self._now_ms + 1000 * ECHO_S
+        self._feed(act.ResponseAudio(answer.id, chunk, span.clause, tuple(marks)))
+
+    def _tell_played(self, answer: _Answer, now: float) -> None:
+        if not answer.pacer.sent or answer.id not in self._answers:
+            return
+        ms = answer.pacer.heard_ms(now)
+        all_ms = round(1000 * answer.pacer.sent / answer.pacer.rate)
+        last = answer.told and ms >= all_ms
+        if ms >= answer.played_ms + PLAYED_EVERY_MS or (
+            ms > answer.played_ms and (last or not answer.played_ms)
+        ):
+            answer.played_ms = ms
+            self._feed(act.Played(answer.id, ms))
+
+    def _receipt(self, answer: _Answer) -> dict[str, float]:
+        """Where the time went, ms. ``vad`` to ``tts_ttfa`` overlap: a draft is made while silence is awaited."""
+        at = answer.timeline.at
+        speech_end = answer.speech_end
+        stages = {
+            "vad": (speech_end, at("decision")),
+            "asr": (at("begun"), at("transcript")),
+            "llm_ttft": (at("transcript"), at("first_token")),
+            "first_clause": (at("first_token"), at("first_clause")),
+            "tts_ttfa": (at("first_clause"), at("first_audio")),
+            "first_audio": (at("decision"), at("sent")),
+            "voice_to_voice": (speech_end, at("sent")),
+        }
+        receipt = {
+            name: round(1000 * (end - start), 1)
+            for name, (start, end) in stages.items()
+            if start is not None and end is not None
+        }
+        if receipt:
+            receipt["queue"] = round(1000 * answer.queued_s, 1)
+        return receipt
+
+
+async def _mute(start: Callable[[], Iterator[Speech]]) -> AsyncGenerator[Speech, None]:
+    """The voice of a written answer."""
+    return
+    yield
+
+
+def _at_rate(audio: AudioChunk, rate: int) -> np.ndarray:
+    resampler = SincResampler(audio.rate, rate)
+    return np.concatenate([resampler.push(audio.samples), resampler.flush()])
