@@ -66,6 +66,7 @@ class LLMConfig(_Section):
     max_tokens: int = Field(256, ge=1, description="longest answer, in tokens")
     temperature: float = Field(0.0, ge=0, le=2, description="0 gives the same answer every time")
     threads: int = Field(2, ge=1, le=64, description="CPU threads")
+    slots: int = Field(1, ge=1, le=64, description="talks at a time, each with a context (0.1 GB) of its own")
     system: str | None = Field(None, description="system prompt in place of the built-in one")
 
 

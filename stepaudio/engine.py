@@ -263,6 +263,7 @@ class Engine:
             llm_path(self.config, self.store),
             context_tokens=settings.context_tokens,
             threads=settings.threads,
+            slots=settings.slots,
         )
 
     @cached_property

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from stepaudio.core.conversation import CUT_MARK, Message
+from stepaudio.core.conversation import CUT_MARK, Message, ToolCall, ToolSpec
 from stepaudio.core.errors import BackendError, ConfigError
 from stepaudio.llm import llama_cpp
 from stepaudio.llm.base import Finished, Sampling, TextDelta
@@ -111,6 +111,82 @@ def test_an_answer_streams_and_ends_with_usage(llm: LlamaCpp, fake: type[FakeSer
 def test_length_is_told(llm: LlamaCpp, fake: type[FakeServer]) -> None:
     fake.chunks = [delta("long"), *end("length")]
     assert ask(llm)[-1].reason == "length"
+
+
+WEATHER = ToolSpec("weather", "of a city", {"type": "object", "properties": {"city": {"type": "string"}}})
+CALL = '{"name": "weather", "arguments": {"city": "Rome"}}'
+
+
+def ask_with_tools(llm: LlamaCpp, *choice: str, messages: list[Message] = QUESTION) -> list[Any]:
+    async def collect() -> list[Any]:
+        return [event async for event in llm.generate(messages, Sampling(), [WEATHER], *choice)]
+
+    return asyncio.run(collect())
+
+
+def test_a_call_is_no_text(llm: LlamaCpp, fake: type[FakeServer]) -> None:
+    fake.chunks = [*(delta(character) for character in CALL), *end()]
+    call, finished = ask_with_tools(llm)
+    assert (call.name, call.arguments) == ("weather", '{"city": "Rome"}') and finished.reason == "stop"
+    (request,) = fake.requests
+    assert '"name": "weather"' in request["messages"][0]["content"] and "tools" not in request
+    assert "start: words | calls" in request["grammar"]
+
+
+@pytest.mark.parametrize(
+    ("choice", "start"), [("none", "words"), ("required", "calls"), ("weather", "calls")]
+)
+def test_a_choice_bounds_what_can_be_written(
+    llm: LlamaCpp, fake: type[FakeServer], choice: str, start: str
+) -> None:
+    fake.chunks = [delta("words"), *end()]
+    ask_with_tools(llm, choice)
+    assert f"start: {start}\n" in fake.requests[0]["grammar"]
+    with pytest.raises(ConfigError, match="tool choice"):
+        ask_with_tools(llm, "storm")
+
+
+def test_after_a_result_there_are_words(llm: LlamaCpp, fake: type[FakeServer]) -> None:
+    fake.chunks = [delta("sunny"), *end()]
+    called = Message("assistant", "", (ToolCall("c", "weather", '{"city": "Rome"}'),))
+    ask_with_tools(llm, messages=[*QUESTION, called, Message("tool", "<tool_call> sun", call_id="c")])
+    contents = [message["content"] for message in fake.requests[0]["messages"]]
+    assert contents[2:] == [CALL, "<tool_response>\n< tool_call> sun\n</tool_response>"]
+    assert "start: words\n" in fake.requests[0]["grammar"]
+
+
+def test_half_a_call_is_dropped_with_the_length_and_else_an_error(
+    llm: LlamaCpp, fake: type[FakeServer]
+) -> None:
+    fake.chunks = [delta(CALL[:30]), *end("length")]
+    assert [event.reason for event in ask_with_tools(llm)] == ["length"]
+    fake.chunks = [delta(CALL[:30]), *end("stop")]
+    with pytest.raises(BackendError, match="half a call"):
+        ask_with_tools(llm)
+
+
+def test_a_schema_that_llama_cpp_cannot_follow(llm: LlamaCpp, fake: type[FakeServer]) -> None:
+    fake.chunks = [{"error": {"code": 400, "message": "failed to parse grammar"}}]
+    with pytest.raises(BackendError, match="JSON schema"):
+        ask_with_tools(llm)
+
+
+def test_a_session_keeps_its_slot_and_warm_fills_those_of_nobody(fake: type[FakeServer]) -> None:
+    fake.chunks = end()
+    llm = LlamaCpp(Path("model.gguf"), context_tokens=512, slots=3)
+    assert (fake.params.n_parallel, fake.params.n_ctx) == (3, 3 * 512)
+
+    async def talk() -> None:
+        await llm.warm(QUESTION[:1])
+        for session in ("a", "b", "a"):
+            async with aclosing(llm.generate(QUESTION, Sampling(), session=session)) as events:
+                assert [event async for event in events]
+        await llm.warm(QUESTION[:1])
+        await llm.warm(QUESTION[:1], session="b")
+
+    asyncio.run(talk())
+    assert [request["id_slot"] for request in fake.requests] == [0, 1, 2, 0, 1, 0, 2, 1]
+    llm.close()
 
 
 def test_control_tokens_cannot_be_written_by_hand(llm: LlamaCpp, fake: type[FakeServer]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from stepaudio.core.conversation import Message
+from stepaudio.core.conversation import Message, ToolCall, ToolSpec
 from stepaudio.core.errors import BackendError, ConfigError
 from stepaudio.llm.base import Finished, Sampling, TextDelta
 from stepaudio.llm.openai_chat import OpenAIChat, estimate_tokens
@@ -159,6 +159,83 @@ def test_an_answer_streams_and_ends_with_usage(server: Server) -> None:
     ]
     assert (body["model"], body["max_tokens"], body["seed"], body["stream"]) == ("m", 50, 3, True)
     assert server.keys == [f"Bearer {KEY}"]
+
+
+WEATHER = ToolSpec("weather", "of a city", {"type": "object", "properties": {"city": {"type": "string"}}})
+
+
+def called(*parts: dict, reason: str | None = None) -> dict:
+    """A chunk with parts of calls."""
+    chunk = delta(reason=reason)
+    chunk["choices"][0]["delta"] = {"tool_calls": list(parts)}
+    return chunk
+
+
+def ask_with_tools(server: Server, *choice: str) -> list[Any]:
+    async def collect() -> list[Any]:
+        events: list[Any] = []
+        try:
+            async for event in OpenAIChat(server.url, "m").generate(QUESTION, Sampling(), [WEATHER], *choice):
+                events.append(event)
+        except BackendError as error:
+            events.append(error)
+        return events
+
+    return asyncio.run(collect())
+
+
+def test_calls_come_whole_after_their_parts(server: Server) -> None:
+    server.behave = lambda handler, body: handler.stream(
+        delta("Let me see."),
+        called({"index": 0, "id": "c1", "function": {"name": "weather", "arguments": ""}}),
+        called({"index": 0, "function": {"arguments": '{"city": '}}, {"index": 1, "id": "c2"}),
+        called({"index": 0, "function": {"arguments": '"Rome"}'}}),
+        called({"index": 1, "function": {"name": "weather"}}, reason="tool_calls"),
+        usage(),
+        "data: [DONE]\n\n",
+    )
+    assert ask_with_tools(server, "required") == [
+        TextDelta("Let me see."),
+        ToolCall("c1", "weather", '{"city": "Rome"}'),
+        ToolCall("c2", "weather", "{}"),
+        Finished("stop", 9, 4, 2),
+    ]
+    (body,) = server.chats
+    assert body["tools"][0]["function"]["name"] == "weather" and body["tool_choice"] == "required"
+
+
+def test_a_tool_can_be_named_and_a_tool_that_is_not_there_cannot(server: Server) -> None:
+    ask_with_tools(server, "weather")
+    assert server.chats[0]["tool_choice"] == {"type": "function", "function": {"name": "weather"}}
+    with pytest.raises(ConfigError, match="tool choice"):
+        ask_with_tools(server, "wether")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"), [("weather", '{"city": '), ("weather", "[1]"), ("storm", "{}")]
+)
+def test_a_call_that_no_tool_can_take_is_an_error(server: Server, name: str, arguments: str) -> None:
+    part = {"index": 0, "id": "c1", "function": {"name": name, "arguments": arguments}}
+    server.behave = lambda handler, body: handler.stream(called(part), delta(reason="stop"))
+    (error,) = ask_with_tools(server)
+    assert isinstance(error, BackendError) and "call of a tool" in str(error)
+    server.behave = lambda handler, body: handler.stream(called(part), delta(reason="length"))
+    assert ask_with_tools(server) == [Finished("length")]  # cut: there is no call yet
+
+
+def test_what_is_no_part_of_a_call(server: Server) -> None:
+    server.behave = lambda handler, body: handler.stream(called("c1"))  # type: ignore[arg-type]
+    (error,) = ask_with_tools(server)
+    assert "sent no chat completion" in str(error)
+
+
+def test_a_call_written_as_text_is_a_call(server: Server) -> None:
+    written = '<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>'
+    server.behave = lambda handler, body: handler.stream(*answer("Well. ", *written, "It is sunny."))
+    words, call, finished = ask_with_tools(server)
+    assert (words, call.arguments, finished.reason) == (TextDelta("Well. "), '{"city": "Rome"}', "stop")
+    server.behave = lambda handler, body: handler.stream(*answer("{ not a call"))
+    assert ask_with_tools(server)[:2] == [TextDelta("{"), TextDelta(" not a call")]
 
 
 def test_length_is_told(server: Server) -> None:

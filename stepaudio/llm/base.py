@@ -90,8 +90,12 @@ class LLM(Protocol):
         """
         ...
 
-    async def warm(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> None:
+    async def warm(
+        self, messages: Sequence[Message], tools: Sequence[ToolSpec] = (), *, session: str = ""
+    ) -> None:
         """Load ``messages`` (the system prompt) into the cache, so that a first token need not wait.
+
+        Of ``session``; without a name, for all talks that are still to come.
 
         Raises:
             BackendError: the engine or server cannot be used; the message says what to do.

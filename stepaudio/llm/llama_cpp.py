@@ -1,7 +1,8 @@
 """llama.cpp in this process: a GGUF model on the CPU.
 
-What it does not know: more than one talk at a time. There is one slot (``SLOTS``); requests wait for it, and
-a second talk's prompt takes the place of the first one's in the cache.
+Each talk has a slot with a context and a cache of its own, as long as there are enough of them; the talk that
+was silent for longest gives its slot away.
+What it does not know: how to stop one answer for the sake of a more urgent one. Who has a slot goes on.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import http.client
 import json
 import math
 import os
+import re
 import socket
 import tempfile
 import threading
 from collections.abc import AsyncGenerator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -23,11 +26,10 @@ from typing import Any
 from stepaudio.core.conversation import Message, ToolChoice, ToolSpec, fit
 from stepaudio.core.errors import BackendError, ConfigError
 from stepaudio.llm.base import Finished, LLMEvent, Reads, Sampling, TextDelta
+from stepaudio.llm.calls import CallReader, check_choice
 from stepaudio.llm.gguf import check_gguf
-from stepaudio.llm.prompt import render
-
-SLOTS = 1
-"""Answers that can be written at the same time, each with a context and a cache of its own."""
+from stepaudio.llm.prompt import render_as_text, write_call
+from stepaudio.llm.slots import Slots
 
 BATCH_TOKENS = 32
 """Prompt tokens that are computed at a time; a cancelled request stops after so many. As fast as 512."""
@@ -51,6 +53,12 @@ STOP = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"]
 """Ends an answer in which a small model spells out a control token letter by letter."""
 
 
+_CONTROL = re.compile(r"<(?=\||/?tool_)")
+
+MOST_CALLS = 4
+"""Calls in one answer."""
+
+
 class LlamaCpp:
     """A GGUF model. Loading takes 1 to 3 s; ``warm`` then fills the cache.
 
@@ -60,6 +68,7 @@ class LlamaCpp:
         path: a ``.gguf`` file.
         context_tokens: prompt and answer together.
         threads: of the CPU; no more than there are cores.
+        slots: answers that can be written at the same time.
 
     Raises:
         ConfigError: the file is damaged or no GGUF file; the message says what to do.
@@ -68,11 +77,12 @@ class LlamaCpp:
 
     reads: frozenset[Reads] = frozenset({"text"})
 
-    def __init__(self, path: Path, context_tokens: int = 4096, threads: int = 2) -> None:
+    def __init__(self, path: Path, context_tokens: int = 4096, threads: int = 2, slots: int = 1) -> None:
         check_gguf(path)
         llama = _import_llama()
         self._context_tokens = context_tokens
-        self._slots = asyncio.Semaphore(SLOTS)
+        self._slots = Slots(slots)
+        self._threads = ThreadPoolExecutor(slots, "llama.cpp")
         self._counts: dict[Message, int] = {}
         # llama.cpp's server object must listen somewhere. Here: on a socket in a folder that only this user
         # can open. Tokens are counted through it; everything else is called directly.
@@ -84,8 +94,9 @@ class LlamaCpp:
 
         params = llama.CommonParams()
         params.model.path = str(path)
-        params.n_ctx = context_tokens * SLOTS
-        params.n_parallel = SLOTS
+        params.n_ctx = context_tokens * slots
+        params.n_parallel = slots
+        params.kv_unified = False
         params.n_batch = params.n_ubatch = BATCH_TOKENS
         params.n_cache_reuse = REUSE_TOKENS
         params.cache_ram_mib = 0  # copies of old prompts; the slot itself is the cache
@@ -120,8 +131,9 @@ class LlamaCpp:
         deadline: float = math.inf,
     ) -> AsyncGenerator[LLMEvent, None]:
         """See ``LLM.generate``."""
+        check_choice(tools, tool_choice)
         request = {
-            "messages": render(await self._fit(messages, sampling.max_tokens)),
+            "messages": await self._fit(messages, sampling.max_tokens, tools),
             "max_tokens": sampling.max_tokens,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
@@ -130,12 +142,22 @@ class LlamaCpp:
         }
         if sampling.seed is not None:
             request["seed"] = sampling.seed
+        if tools:
+            # Asked with a result before it, the small models call the same tool again, for ever.
+            told = messages[-1].role == "tool" and tool_choice == "auto"
+            request["grammar"] = _grammar(tools, "none" if told else tool_choice)
+        reader = CallReader([tool.name for tool in tools])
         reason = "stop"
-        async with aclosing(self._chunks(request)) as chunks:
+        async with aclosing(self._chunks(request, session, deadline)) as chunks:
             async for chunk in chunks:
                 for choice in chunk.get("choices", ()):
                     reason = choice["finish_reason"] or reason
-                    if text := choice["delta"].get("content"):
+                    text = choice["delta"].get("content") or ""
+                    if tools:
+                        ended = choice["finish_reason"] not in (None, "length")
+                        for event in reader.push(text, ended):
+                            yield event
+                    elif text:
                         yield TextDelta(text)
                 if usage := chunk.get("usage"):
                     yield Finished(
@@ -145,21 +167,27 @@ class LlamaCpp:
                         completion_tokens=usage["completion_tokens"],
                     )
 
-    async def warm(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> None:
+    async def warm(
+        self, messages: Sequence[Message], tools: Sequence[ToolSpec] = (), *, session: str = ""
+    ) -> None:
         """See ``LLM.warm``."""
         # With the beginning of a question, so that the opening of the user's message is in the cache, too.
         question = [] if messages and messages[-1].role == "user" else [Message("user", "?")]
-        request = {"messages": render(await self._fit([*messages, *question], 1)), "max_tokens": 1}
-        async with aclosing(self._chunks(request)) as chunks:
-            async for _ in chunks:
-                pass
+        request = {"messages": await self._fit([*messages, *question], 1, tools), "max_tokens": 1}
+        for slot in [None] if session else self._slots.unowned() or [None]:
+            async with aclosing(self._chunks(dict(request), session, slot=slot)) as chunks:
+                async for _ in chunks:
+                    pass
 
     def close(self) -> None:
         """Free the model, as soon as no answer is being written any more."""
         self._server = None
+        self._threads.shutdown(wait=False)
         self._folder.cleanup()
 
-    async def _chunks(self, request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+    async def _chunks(
+        self, request: dict[str, Any], session: str, deadline: float = math.inf, slot: int | None = None
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """The chunks of a streamed answer. Closing it stops llama.cpp at its next token or batch.
 
         llama.cpp pushes its chunks into a callback, which only a second thread could turn into an iterator;
@@ -170,7 +198,7 @@ class LlamaCpp:
             "stream_options": {"include_usage": True},
             "return_progress": True,  # a chunk for each batch of the prompt, so that it can be stopped there
         }
-        async with self._slots:
+        async with self._slots.take(session, deadline, slot) as request["id_slot"]:
             server = self._server
             if server is None:
                 raise BackendError("the language model was closed")
@@ -183,11 +211,16 @@ class LlamaCpp:
                     loop.call_soon_threadsafe(arrived.put_nowait, chunk)
                 return stop.is_set()  # True cancels
 
-            done = loop.run_in_executor(None, server.handle_chat_completions, request, push)
+            done = loop.run_in_executor(self._threads, server.handle_chat_completions, request, push)
             done.add_done_callback(lambda _: arrived.put_nowait(None))
             try:
                 while (chunk := await arrived.get()) is not None:
                     if error := chunk.get("error"):
+                        if "grammar" in request and "grammar" in error["message"]:
+                            raise BackendError(
+                                "the parameters of a tool are a JSON schema that llama.cpp cannot follow: "
+                                "use fewer of its features"
+                            )
                         raise BackendError(f"llama.cpp: {error['message']}")
                     yield chunk
                 try:
@@ -200,18 +233,24 @@ class LlamaCpp:
                 if not done.cancelled():
                     done.exception()  # seen: no "exception was never retrieved" for an abandoned answer
 
-    async def _fit(self, messages: Sequence[Message], max_tokens: int) -> list[Message]:
+    async def _fit(
+        self, messages: Sequence[Message], max_tokens: int, tools: Sequence[ToolSpec]
+    ) -> list[dict[str, Any]]:
+        """What is sent: as much of the conversation as there is room for."""
+        described = Message("system", str(render_as_text([], tools)[0]["content"])) if tools else None
         budget = self._context_tokens - max_tokens - MARGIN_TOKENS
+        if described:
+            budget -= await asyncio.to_thread(self._count, described)
         if budget < MARGIN_TOKENS:
             raise ConfigError(
-                f"answers of {max_tokens} tokens leave no room in a context of {self._context_tokens}: "
-                f"lower llm.max_tokens or raise llm.context_tokens"
+                f"answers of {max_tokens} tokens{' and the tools' * bool(tools)} leave no room in a context "
+                f"of {self._context_tokens}: lower llm.max_tokens or raise llm.context_tokens"
             )
-        # The template's control tokens are not to be had by writing them.
-        plain = [replace(message, text=message.text.replace("<|", "< |")) for message in messages]
-        if sum(map(_most_tokens, plain)) <= budget:
-            return plain
-        return await asyncio.to_thread(fit, plain, budget, self._count)
+        # The template's control tokens are not to be had by writing them, nor are calls and results.
+        plain = [replace(message, text=_CONTROL.sub("< ", message.text)) for message in messages]
+        if sum(map(_most_tokens, plain)) > budget:
+            plain = await asyncio.to_thread(fit, plain, budget, self._count)
+        return render_as_text(plain, tools)
 
     def _count(self, message: Message) -> int:
         """Tokens of a message in the prompt. Blocks for about 1 ms when the message is new."""
@@ -219,7 +258,7 @@ class LlamaCpp:
             if len(self._counts) >= 4096:
                 self._counts.clear()
             try:
-                self._counts[message] = len(self._tokenize(message.text)) + FRAME_TOKENS
+                self._counts[message] = len(self._tokenize(_written(message))) + FRAME_TOKENS
             except (OSError, http.client.HTTPException):  # the socket was swept out of /tmp
                 return _most_tokens(message)
         return self._counts[message]
@@ -238,7 +277,43 @@ class LlamaCpp:
 
 def _most_tokens(message: Message) -> int:
     # A tokenizer over bytes never makes more tokens than there are bytes.
-    return len(message.text.encode("utf-8", "replace")) + FRAME_TOKENS
+    return len(_written(message).encode("utf-8", "replace")) + FRAME_TOKENS
+
+
+def _written(message: Message) -> str:
+    """A message with its calls; a result with the tags around it."""
+    calls = [write_call(call.name, call.arguments) for call in message.calls]
+    return "\n".join(
+        [message.text, *calls, *(["<tool_response>", "</tool_response>"] if message.call_id else [])]
+    )
+
+
+def _grammar(tools: Sequence[ToolSpec], choice: ToolChoice) -> str:
+    """What the model may write: words that cannot be taken for a call, or calls with arguments that fit.
+
+    In the notation of llguidance (a Lark grammar with JSON schemas in it), which the binding is built with.
+    """
+    calls = [
+        {
+            "type": "object",
+            "properties": {
+                "name": {"const": tool.name},
+                "arguments": {"additionalProperties": False, **tool.parameters},
+            },
+            "required": ["name", "arguments"],
+            "additionalProperties": False,
+        }
+        for tool in tools
+        if choice in ("auto", "required", tool.name)
+    ]
+    start = {"auto": "words | calls", "none": "words"}.get(choice, "calls")
+    rules = ["%llguidance {}", f"start: {start}", "words: /[^{<`]+/"]
+    if calls:
+        rules += [
+            f'calls: call ("\\n" call){{0,{MOST_CALLS - 1}}}',
+            f"call: %json {json.dumps({'anyOf': calls})}",
+        ]
+    return "\n".join(rules)
 
 
 def _import_llama() -> Any:

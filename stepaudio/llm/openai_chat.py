@@ -7,6 +7,7 @@ conversation is too long.
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import re
 from collections.abc import AsyncGenerator, Sequence
@@ -16,11 +17,13 @@ from urllib.parse import urlsplit
 
 import openai
 from openai.types.chat import ChatCompletionChunk
+from openai.types.chat.chat_completion_chunk import ChoiceDeltaToolCall
 
 from stepaudio.core.conversation import Message, ToolChoice, ToolSpec, fit
 from stepaudio.core.errors import BackendError, ConfigError
 from stepaudio.llm.base import Finished, LLMEvent, Reads, Sampling, TextDelta
-from stepaudio.llm.prompt import render
+from stepaudio.llm.calls import CallReader, check_choice, whole_call
+from stepaudio.llm.prompt import render, render_tools, write_call
 
 CONNECT_TIMEOUT_S = 5.0
 """A machine that is there answers a connection in well under a second."""
@@ -91,7 +94,10 @@ class OpenAIChat:
         begun = False
         reason = None
         usage: Any = None
-        stream = await self._open(messages, sampling)
+        names = [tool.name for tool in tools]
+        reader = CallReader(names)
+        called: dict[int, list[str]] = {}  # by index: id, name, arguments
+        stream = await self._open(messages, sampling, _offer(tools, tool_choice))
         try:
             while True:
                 # Around one chunk, never around a yield (PEP 789). Bytes that are no chunk, such as the
@@ -100,18 +106,36 @@ class OpenAIChat:
                     chunk = await anext(stream, None)
                 if chunk is None:
                     break
-                text, ended, used = _read_chunk(chunk)
+                text, parts, ended, used = _read_chunk(chunk)
                 usage = used or usage
                 reason = ended or reason
-                if text:
-                    begun = True
+                begun = begun or bool(text or parts)
+                for part in parts:
+                    call = called.setdefault(part.index or 0, ["", "", ""])
+                    call[0] = call[0] or part.id or ""
+                    if part.function:
+                        call[1] += part.function.name or ""
+                        call[2] += part.function.arguments or ""
+                if tools and text:  # some servers leave calls in the text
+                    for event in reader.push(text):
+                        yield event
+                    if reader.over:
+                        reason = "stop"
+                        break
+                elif text:
                     yield TextDelta(text)
+            if tools and reason != "length":
+                for event in reader.push("", end=True):
+                    yield event
         except (openai.APIError, TimeoutError, ValueError) as error:
             self._fail(error, begun=begun)
         finally:
             await stream.close()
         if reason is None:
             self._fail(None, begun=begun)
+        if reason != "length":  # else the last call is not whole
+            for id, name, arguments in called.values():
+                yield whole_call(id, name, arguments, names)
         details = getattr(usage, "prompt_tokens_details", None)
         yield Finished(
             "length" if reason == "length" else "stop",
@@ -120,26 +144,32 @@ class OpenAIChat:
             completion_tokens=getattr(usage, "completion_tokens", None) or 0,
         )
 
-    async def warm(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> None:
+    async def warm(
+        self, messages: Sequence[Message], tools: Sequence[ToolSpec] = (), *, session: str = ""
+    ) -> None:
         """See ``LLM.warm``. Shows, too, whether the server can be reached and knows the model."""
         question = [] if messages and messages[-1].role == "user" else [Message("user", "?")]
-        async with aclosing(self.generate([*messages, *question], Sampling(max_tokens=1))) as events:
+        answer = self.generate([*messages, *question], Sampling(max_tokens=1), tools, session=session)
+        async with aclosing(answer) as events:
             async for _ in events:
                 pass
 
     def close(self) -> None:
         """Nothing to free: connections end with the event loop that they belong to."""
 
-    async def _open(self, messages: Sequence[Message], sampling: Sampling) -> openai.AsyncStream:
+    async def _open(
+        self, messages: Sequence[Message], sampling: Sampling, offer: dict[str, Any]
+    ) -> openai.AsyncStream:
         """A stream of chunks, after what could be mended was mended: length, parameters, a stale line."""
         model = await self._first_model() if self._model is None else self._model
         lost_line = False
         while True:
-            shortened = fit(messages, self._context_tokens - sampling.max_tokens, estimate_tokens)
+            budget = self._context_tokens - sampling.max_tokens - len(json.dumps(offer)) // 3
+            shortened = fit(messages, budget, estimate_tokens)
             try:
                 async with asyncio.timeout(self._timeout_s):
                     return await self._client.chat.completions.create(
-                        **self._request(model, render(shortened), sampling)
+                        **self._request(model, render(shortened), sampling), **offer
                     )
             except openai.APITimeoutError as error:
                 self._fail(error)
@@ -257,14 +287,28 @@ def estimate_tokens(message: Message) -> int:
     English takes one token for 4 to 5 characters, Chinese 0.6 to 1.5 tokens a character, a digit a token; a
     template's frame takes about 5 tokens.
     """
-    text = message.text
+    text = message.text + "".join(write_call(call.name, call.arguments) for call in message.calls)
     wide = sum(character > "\u02ff" for character in text)
     digits = sum(character.isdigit() for character in text)
     return (len(text) - wide - digits) // 3 + wide * 3 // 2 + digits + 8
 
 
-def _read_chunk(chunk: Any) -> tuple[str, str | None, Any]:
-    """Text, finish reason and usage of a chunk.
+def _offer(tools: Sequence[ToolSpec], choice: ToolChoice) -> dict[str, Any]:
+    """What a request says of tools.
+
+    Raises:
+        ConfigError: ``choice`` names no tool.
+    """
+    check_choice(tools, choice)
+    if not tools:
+        return {}
+    named = {"type": "function", "function": {"name": choice}}
+    plain = choice in ("auto", "none", "required")
+    return {"tools": render_tools(tools), "tool_choice": choice if plain else named}
+
+
+def _read_chunk(chunk: Any) -> tuple[str, list[ChoiceDeltaToolCall], str | None, Any]:
+    """Text, parts of calls, finish reason and usage of a chunk.
 
     Raises:
         ValueError: it is none.
@@ -275,7 +319,10 @@ def _read_chunk(chunk: Any) -> tuple[str, str | None, Any]:
     text = getattr(choice and choice.delta, "content", None) or ""
     if not isinstance(text, str):
         raise ValueError("not text")
-    return text, choice.finish_reason if choice else None, chunk.usage
+    parts = getattr(choice and choice.delta, "tool_calls", None) or []
+    if not all(isinstance(part, ChoiceDeltaToolCall) for part in parts):
+        raise ValueError("not calls")
+    return text, parts, choice.finish_reason if choice else None, chunk.usage
 
 
 def _without_login(url: str) -> str:

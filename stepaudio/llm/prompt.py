@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,6 +67,56 @@ def render_tools(tools: Sequence[ToolSpec]) -> list[dict[str, Any]]:
         }
         for tool in tools
     ]
+
+
+TOOLS_HEAD = """
+
+# Tools
+
+You may call one or more functions to assist with the user query.
+
+You are provided with function signatures within <tools></tools> XML tags:
+<tools>
+"""
+TOOLS_END = """
+</tools>
+
+For each function call, return only a json object with function name and arguments:
+{"name": <function-name>, "arguments": <args-json-object>}
+For what no function is needed, answer in words."""
+"""How tools are described to a model that writes its calls as text. The words are those that Qwen2.5 was
+trained on (its chat template), without the tags around a call, which Qwen2.5-Coder leaves out, and with a
+last sentence. Right calls of 13, and right answers in words of 12, by the 1.5B and the 0.5B model: 11 and 12,
+13 and 8; with the template of the model's file: 8 and 12, 12 and 10 (and words that are neither)."""
+
+
+def render_as_text(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> list[dict[str, Any]]:
+    """As ``render``, but with tools, calls and results written into the messages, for any chat template."""
+    rendered: list[dict[str, Any]] = []
+    for message in render(messages):
+        content = message["content"]
+        if message["role"] == "tool":
+            content = f"<tool_response>\n{content}\n</tool_response>"
+            if rendered[-1]["role"] == "tool":
+                rendered[-1]["content"] += "\n" + content
+                continue
+        calls = [write_call(**call["function"]) for call in message.get("tool_calls", ())]
+        content = "\n".join(part for part in (content, *calls) if part)
+        rendered.append({"role": message["role"], "content": content})
+    for message in rendered:
+        if message["role"] == "tool":
+            message["role"] = "user"
+    if tools:
+        if not rendered or rendered[0]["role"] != "system":
+            rendered.insert(0, {"role": "system", "content": ""})
+        specs = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in render_tools(tools))
+        rendered[0]["content"] = (rendered[0]["content"] + TOOLS_HEAD + specs + TOOLS_END).lstrip()
+    return rendered
+
+
+def write_call(name: str, arguments: str) -> str:
+    """A call as a model writes it."""
+    return f'{{"name": "{name}", "arguments": {arguments}}}'
 
 
 def _whole(text: str) -> str:

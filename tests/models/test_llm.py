@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from stepaudio.bench.llm import UNSPEAKABLE
-from stepaudio.core.conversation import Message
+from stepaudio.core.conversation import Message, ToolCall, ToolSpec
 from stepaudio.core.errors import BackendError, ConfigError
 from stepaudio.llm.base import LLM, Finished, Sampling, TextDelta
 from stepaudio.llm.llama_cpp import REUSE_TOKENS, LlamaCpp
@@ -140,11 +140,11 @@ def test_closing_frees_the_slot_at_once(tiny: LlamaCpp) -> None:
 def test_a_prompt_that_is_being_read_can_be_stopped(tiny: LlamaCpp) -> None:
     async def interrupt() -> None:
         reading = asyncio.create_task(write(tiny, [Message("user", "word " * 400)], max_tokens=1))
-        while not tiny._slots.locked():
+        while not tiny._slots.busy:
             await asyncio.sleep(0)
         reading.cancel()
         await asyncio.wait([reading])
-        assert reading.cancelled() and not tiny._slots.locked()
+        assert reading.cancelled() and not tiny._slots.busy
 
     asyncio.run(interrupt())
     assert ask(tiny, "What is the capital of France?")[0]
@@ -163,7 +163,7 @@ def test_nothing_is_written_to_the_terminal_and_nothing_listens_on_the_network(t
     script = f"""
 import asyncio, os
 from pathlib import Path
-from stepaudio.core.conversation import Message
+from stepaudio.core.conversation import Message, ToolCall, ToolSpec
 from stepaudio.llm.base import Sampling
 from stepaudio.llm.llama_cpp import LlamaCpp
 async def main():
@@ -240,3 +240,91 @@ def test_answers_are_right_short_and_speakable(qwen: LlamaCpp, question: str, an
 def test_the_talk_before_is_understood(qwen: LlamaCpp) -> None:
     text, _ = ask(qwen, "My name is Margaret.", "Nice to meet you, Margaret.", "What is my name?")
     assert "Margaret" in text
+
+
+WEATHER = ToolSpec(
+    "get_weather",
+    "Current weather of a city.",
+    {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+)
+
+
+@pytest.fixture(scope="module", params=["qwen2.5-0.5b", "qwen2.5-1.5b"])
+def caller(request: pytest.FixtureRequest, model_dir: Callable[[str], Path]) -> Iterator[LlamaCpp]:
+    llm = LlamaCpp(next(model_dir(request.param).glob("*.gguf")), context_tokens=1024)
+    asyncio.run(llm.warm([SYSTEM], [WEATHER]))
+    yield llm
+    llm.close()
+
+
+async def call(llm: LlamaCpp, messages: list[Message], choice: str = "auto") -> tuple[str, list[ToolCall]]:
+    events = [event async for event in llm.generate(messages, Sampling(max_tokens=60), [WEATHER], choice)]
+    text = "".join(event.text for event in events if isinstance(event, TextDelta))
+    return text, [event for event in events if isinstance(event, ToolCall)]
+
+
+@pytest.mark.parametrize(
+    ("question", "city", "told"),
+    [
+        ("What is the weather in Paris?", "Paris", "21"),
+        ("北京今天天气怎么样？", "北京", "21"),
+    ],
+)
+def test_a_tool_is_called_and_its_result_is_not_asked_for_again(
+    caller: LlamaCpp, question: str, city: str, told: str
+) -> None:
+    async def talk() -> None:
+        messages = [SYSTEM, Message("user", question)]
+        text, calls = await call(caller, messages)
+        assert text == "" and [(made.name, made.arguments) for made in calls] == [
+            ("get_weather", f'{{"city": "{city}"}}')
+        ]
+        result = Message("tool", f'{{"temperature_c": {told}, "sky": "sunny"}}', call_id=calls[0].call_id)
+        text, calls = await call(caller, [*messages, Message("assistant", "", tuple(calls)), result])
+        assert text and not calls and not UNSPEAKABLE.search(text)
+
+    asyncio.run(talk())
+
+
+def test_a_forced_call_and_a_forbidden_one(caller: LlamaCpp) -> None:
+    messages = [SYSTEM, Message("user", "Hello!")]
+    text, calls = asyncio.run(call(caller, messages, "get_weather"))
+    assert text == "" and {made.name for made in calls} == {"get_weather"}
+    messages = [SYSTEM, Message("user", "What is the weather in Paris?")]
+    text, calls = asyncio.run(call(caller, messages, "none"))
+    assert text and not calls and "{" not in text
+
+
+def test_talks_at_once_keep_their_caches(tiny_file: Path) -> None:
+    llm = LlamaCpp(tiny_file, context_tokens=CONTEXT, slots=2)
+
+    async def talk(name: str, colour: str) -> None:
+        messages = [SYSTEM, Message("user", f"My name is {name}, and I like {colour}.")]
+        for _ in range(3):
+            async with aclosing(llm.generate(messages, Sampling(max_tokens=12), session=name)) as events:
+                text = "".join([e.text async for e in events if isinstance(e, TextDelta)])
+            messages += [Message("assistant", text), Message("user", "Go on.")]
+        async with aclosing(llm.generate(messages, Sampling(max_tokens=4), session=name)) as events:
+            finished = [e async for e in events][-1]
+        assert isinstance(finished, Finished) and finished.cached_tokens > finished.prompt_tokens - 30
+
+    async def both() -> None:
+        await llm.warm([SYSTEM])
+        async with asyncio.TaskGroup() as group:
+            group.create_task(talk("Ann", "red"))
+            group.create_task(talk("Bob", "blue"))
+
+    asyncio.run(both())
+    llm.close()
+
+
+def test_a_draft_that_is_dropped_leaves_the_cache_of_its_turn(tiny: LlamaCpp) -> None:
+    asked = "I would like to know, if you do not mind, what the capital of "
+
+    async def drafts() -> Finished:
+        async with aclosing(tiny.generate([SYSTEM, Message("user", asked)], Sampling())) as events:
+            await anext(events)
+        return (await write(tiny, [SYSTEM, Message("user", asked + "France is?")], max_tokens=4))[1]
+
+    finished = asyncio.run(drafts())
+    assert finished.prompt_tokens - finished.cached_tokens < 12
