@@ -17,8 +17,9 @@ What it does not know: time. ``decoder.py`` streams it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -61,6 +62,26 @@ class FlowConfig:
     steps: int = 10
     sample_rate: int = 22050
     hop: int = 256
+
+    @classmethod
+    def from_mapping(cls, section: Mapping[str, Any]) -> FlowConfig:
+        """From the section ``flow`` of a ``cosyvoice.yaml``; what is not there keeps its default."""
+        encoder, decoder = section.get("encoder", {}), section.get("decoder", {})
+        estimator, cfm = decoder.get("estimator", {}), decoder.get("cfm_params", {})
+        values = {}
+        for part, names in (
+            (section, {"vocab": "vocab_size", "frame_rate": "input_frame_rate", "input_size": "input_size"}),
+            (section, {"mel": "output_size", "speaker": "spk_embed_dim"}),
+            (encoder, {"encoder_size": "output_size", "encoder_heads": "attention_heads"}),
+            (encoder, {"encoder_hidden": "linear_units", "encoder_layers": "num_blocks"}),
+            (estimator, {"channels": "channels", "head_dim": "attention_head_dim", "blocks": "n_blocks"}),
+            (estimator, {"middle": "num_mid_blocks", "decoder_heads": "num_heads"}),
+            (cfm.get("content", cfm), {"guidance": "inference_cfg_rate"}),
+        ):
+            values |= {own: part[theirs] for own, theirs in names.items() if theirs in part}
+        if "channels" in values:
+            values["channels"] = tuple(values["channels"])
+        return cls(**values)
 
     def frames(self, codes: int) -> int:
         """Mel frames of so many codes."""
@@ -414,22 +435,43 @@ class Flow(nn.Module):
         return self.encoder_proj(self.encoder(self.input_embedding(padded), keep)), keep
 
     def condition(
-        self, codes: Sequence[Tensor], prompts: Sequence[Prompt], frames: Sequence[int]
+        self,
+        codes: Sequence[Tensor],
+        prompts: Sequence[Prompt],
+        frames: Sequence[int],
+        first: int | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """What the codes ask for, frame by frame: [batch, frames of the longest, mel], and the mask.
 
         Prompt and target are stretched apart (so that the prompt meets its own mel), then smoothed together.
+
+        Args:
+            codes, prompts: as in ``forward``.
+            frames: of each target.
+            first: the codes are a window of a stream that begins with this code; the frames are those that
+                the stream has there. None: they are a whole.
         """
         encoded, _ = self.encode([torch.cat((p.codes, c)) for p, c in zip(prompts, codes, strict=True)])
         stretch = self.length_regulator.stretch
         stretched = []
         for row, prompt, target, count in zip(encoded, prompts, codes, frames, strict=True):
-            first = row[None, : len(prompt.codes)]
-            second = row[None, len(prompt.codes) : len(prompt.codes) + len(target)]
-            stretched.append(torch.cat((stretch(first, len(prompt.mel)), stretch(second, count)), 1)[0])
+            before = stretch(row[None, : len(prompt.codes)], len(prompt.mel))
+            after = row[None, len(prompt.codes) : len(prompt.codes) + len(target)]
+            after = stretch(after, count) if first is None else self._stretch_window(after, count, first)
+            stretched.append(torch.cat((before, after), 1)[0])
         mask = masks([len(s) for s in stretched], encoded.device)
         padded = nn.utils.rnn.pad_sequence(stretched, batch_first=True)
         return self.length_regulator(padded, mask), mask
+
+    def _stretch_window(self, x: Tensor, frames: int, first: int) -> Tensor:
+        """As ``LengthRegulator.stretch``, at the stream's own rate of codes and frames."""
+        config = self.config
+        step = config.frame_rate * config.hop / config.sample_rate  # codes a frame
+        frame = torch.arange(frames, device=x.device, dtype=torch.float64) + config.frames(first)
+        place = ((frame + 0.5) * step - 0.5 - first).clamp(0, x.shape[1] - 1)
+        low = place.long()
+        high = (low + 1).clamp(max=x.shape[1] - 1)
+        return torch.lerp(x[:, low], x[:, high], (place - low).to(x.dtype)[:, None])
 
     def forward(
         self, codes: Sequence[Tensor], prompts: Sequence[Prompt], noise: Sequence[Tensor] | None = None

@@ -78,8 +78,8 @@ def room(prompt: Sequence[int], sampling: CodeSampling) -> int:
     left = sampling.max_tokens - len(prompt)
     if left < GROUP_SIZE:
         raise TextError(
-            f"the text and the voice's example are {len(prompt)} tokens long, and {sampling.max_tokens} is all "
-            "that the model can read and write: speak the text in shorter pieces"
+            f"text and example of the voice are {len(prompt)} tokens long; {sampling.max_tokens} is all that "
+            "the model can read and write: speak the text in shorter pieces"
         )
     return left
 

@@ -165,8 +165,8 @@ def code_of(token: int) -> int:
     """
     if not FIRST_ID <= token < FIRST_ID + MERGED_CODES:
         raise CodesError(
-            f"the language model wrote token {token} where codes, {FIRST_ID} to {FIRST_ID + MERGED_CODES - 1}, "
-            "belong: is it Step-Audio-TTS-3B?"
+            f"the language model wrote token {token} where a code should stand ({FIRST_ID} to "
+            f"{FIRST_ID + MERGED_CODES - 1}): is it Step-Audio-TTS-3B?"
         )
     return token - FIRST_ID
 

@@ -303,6 +303,80 @@ class HiFT(nn.Module):
         return self.invert(magnitude, angle).clamp(-self.config.limit, self.config.limit), f0
 
 
+class HiFTStream:
+    """A mel in pieces -> the waveform of the whole, to rounding, as long as enough lies ahead of each piece.
+
+    Args:
+        hift: the network.
+        seed: of the source's phases and noise.
+    """
+
+    def __init__(self, hift: HiFT, seed: int) -> None:
+        config = hift.config
+        self._hift = hift
+        self._past = torch.empty(0)
+        self._at = 0  # frames that came out so far
+        self._cycles = 0.0  # of the fundamental, so far
+        self._noise = FrameNoise((config.harmonics + 1) * config.frame, seed)
+        phases = torch.rand(1, config.harmonics + 1, 1, generator=torch.Generator().manual_seed(seed))
+        self._phase = (2 * phases - 1) * torch.pi
+
+    def push(self, mel: Tensor, ahead: Tensor) -> tuple[Tensor, Tensor]:
+        """The next frames.
+
+        Args:
+            mel: [mel, n], n > 0.
+            ahead: [mel, m]: what will come after, as far as is known; with m >= ``HiFT.context`` the result
+                is that of the whole. Nothing at the end.
+
+        Returns:
+            Samples of the n frames, and of those ahead as they look from here.
+        """
+        hift, config = self._hift, self._hift.config
+        past = self._past.to(mel) if len(self._past) else mel[:, :0]
+        window = torch.cat((past, mel, ahead), 1)[None]
+        kept, n = past.shape[1], mel.shape[1]
+        noise = self._noise.frames(self._at - kept, self._at - kept + window.shape[-1])
+        noise = noise.unflatten(1, (config.harmonics + 1, config.frame)).permute(1, 0, 2).flatten(1)[None]
+        f0 = hift.f0_predictor(window)
+        cycles = f0[0].double() * config.frame / config.sample_rate  # of each frame
+        # The pitch at the very edge of the window lacks context: the phase is right from here on, not there.
+        start = torch.full((1, 1, 1), self._cycles - float(cycles[:kept].sum()), device=mel.device)
+        source = hift.source(f0, self._phase.to(mel.device), noise.to(mel.device), start)
+        samples = hift.invert(*hift.spectrum(window, source))[0].clamp(-config.limit, config.limit)
+        self._cycles = (self._cycles + float(cycles[kept : kept + n].sum())) % 1
+        self._at += n
+        self._past = window[0, :, : kept + n][:, -hift.context :]
+        samples = samples[kept * config.frame :]
+        return samples[: n * config.frame], samples[n * config.frame :]
+
+
+class FrameNoise:
+    """Normal noise that belongs to the frames of a stream, the same however the stream is cut up.
+
+    Args:
+        width: numbers for a frame.
+        seed: of the generator, which is one of the CPU, so that every device gets the same.
+    """
+
+    BLOCK = 16  # frames drawn at a time, whatever is asked for
+
+    def __init__(self, width: int, seed: int) -> None:
+        self._width = width
+        self._random = torch.Generator().manual_seed(seed)
+        self._kept = torch.empty(0, width)
+        self._first = 0  # frame of the first row
+
+    def frames(self, first: int, last: int) -> Tensor:
+        """[last - first, width]; frames before ``first`` are forgotten."""
+        blocks = [self._kept[first - self._first :]]
+        drawn = self._first + len(self._kept)
+        for _ in range(drawn, last, self.BLOCK):
+            blocks.append(torch.randn(self.BLOCK, self._width, generator=self._random))
+        self._kept, self._first = torch.cat(blocks), first
+        return self._kept[: last - first]
+
+
 _NEWER = "parametrizations.weight.original"
 _NORMALISED = (("weight_g", "weight_v"), (_NEWER + "0", _NEWER + "1"))
 
