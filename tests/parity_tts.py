@@ -273,8 +273,70 @@ def check_prompt(case: Case) -> Iterator[Result]:
         yield same(f"repetition.{i}", ours, row["banned"])
 
 
+def check_causal_flow(case: Case) -> Iterator[Result]:
+    """EditX's flow: the estimator, the whole, and the stream chunk by chunk."""
+    import torch
+
+    from stepaudio import checkpoint
+    from stepaudio.tts.step.causal_flow import BlockState, CausalFlow, CausalFlowConfig
+    from stepaudio.tts.step.flow import Prompt
+
+    sizes = case.config["dims"]
+    names = {
+        "vocab": "vocab",
+        "input_size": "inp",
+        "mel": "mel",
+        "speaker": "spk",
+        "encoder_size": "enc",
+        "encoder_heads": "heads",
+        "encoder_hidden": "ff",
+        "encoder_layers": "blocks",
+        "up_layers": "up_blocks",
+        "depth": "depth",
+        "heads": "dheads",
+        "head_dim": "dhd",
+        "hidden": "hid",
+    }
+    config = CausalFlowConfig(
+        **{ours: sizes[theirs] for ours, theirs in names.items()},
+        look_ahead=case.config["pre_lookahead_len"],
+        mlp_ratio=case.config["mlp_ratio"],
+        guidance=case.config["cfg_rate"],
+        steps=case.config["n_timesteps"],
+    )
+    flow = CausalFlow(config).eval()
+    checkpoint.load(flow, tensors(case, "weights"), case.folder)
+    wanted = case.tensors("outputs")
+    z = tensors(case, "inputs")["z"][0]
+    with torch.inference_mode():
+        for name in case.names:
+            x = given(case, name)
+            y = {k.partition(".")[2]: v for k, v in wanted.items() if k.startswith(f"{name}.")}
+            prompt = Prompt(x["prompt_token"][0], x["prompt_feat"][0], x["embedding"][0])
+            codes = x["token"][0]
+            if "est_x" in x:
+                states = [BlockState() for _ in range(config.depth)]
+                inputs = (x["est_x"], x["est_mu"], x["est_t"], x["est_spks"], x["est_cond"])
+                yield compare(f"{name}.est_out", flow.decoder.estimator(*inputs, states), y["est_out"], FLOW)
+                mu = flow.conditions(torch.cat((prompt.codes, codes)))
+                yield compare(f"{name}.mu", mu, y["mu"], FLOW)
+                frames = 2 * (len(prompt.codes) + len(codes))
+                yield compare(f"{name}.mel", flow(codes, prompt, z[:, :frames])[None], y["mel"], MEL)
+                continue
+            chunks = case.config["cases"][name]["chunks_tokens_in_mel_out"]
+            state = flow.start(prompt, codes[: config.look_ahead], z[:, : 2 * len(prompt.codes)])
+            at = 0
+            for number, (rows, frames) in enumerate(chunks):
+                last = number == len(chunks) - 1
+                noise = z[:, state.frames : state.frames + frames]
+                mel = flow.run(state, codes[at : at + rows], prompt, noise, last)
+                yield compare(f"{name}.{number}.mel", mel[None], y[f"{number}.mel"], MEL)
+                at += frames // 2
+
+
 KINDS = [
     Kind("flow of TTS-3B", lambda case: {"tok_emb", "est_out", "mu"} <= case.keys, check_flow),
+    Kind("flow of EditX", lambda case: "pre_lookahead_len" in case.config, check_causal_flow),
     Kind("HiFT", lambda case: {"f0", "source", "s_stft_real"} <= case.keys, check_vocoder),
     Kind("CAM++", lambda case: {"embedding", "head", "fbank"} <= case.keys, check_speaker),
     Kind("mel at 22.05 kHz", lambda case: "mel_basis" in case.keys, check_mel22k),

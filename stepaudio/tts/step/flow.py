@@ -393,20 +393,26 @@ class Solver(nn.Module):
         return 1 - torch.cos(torch.linspace(0, 1, self.steps + 1, device=device) * (torch.pi / 2))
 
     def forward(
-        self, noise: Tensor, mu: Tensor, speaker: Tensor, condition: Tensor, mask: Tensor | None = None
+        self, noise: Tensor, mu: Tensor, speaker: Tensor, condition: Tensor, extras: Sequence[Any]
     ) -> Tensor:
-        """[batch, mel, frames] noise -> spectrogram. x stays float32 whatever the network computes in."""
+        """
+        Args:
+            noise: [batch, mel, frames]; mu, speaker, condition: as the estimator's.
+            extras: what the estimator is given besides, at each step; for twice the batch.
+
+        Returns:
+            [batch, mel, frames], float32 whatever the network computes in.
+        """
         x = noise.float()
         batch, dtype = len(x), mu.dtype
         # One pass for both: the second half of the batch knows nothing.
         mu, speaker, condition = (torch.cat((c, torch.zeros_like(c))) for c in (mu, speaker, condition))
-        mask = None if mask is None else torch.cat((mask, mask))
         times = self.times(x.device)
         t = times[0]
-        for until in times[1:]:
+        for until, extra in zip(times[1:], extras, strict=True):
             step = until - t
             both = torch.cat((x, x)).to(dtype)
-            v = self.estimator(both, mu, t.expand(2 * batch), speaker, condition, mask).float()
+            v = self.estimator(both, mu, t.expand(2 * batch), speaker, condition, extra).float()
             x = x + step * ((1 + self.guidance) * v[:batch] - self.guidance * v[batch:])
             t = t + step  # summed up, as the reference does: the last bits differ from ``until``
         return x
@@ -508,7 +514,8 @@ class Flow(nn.Module):
             start = torch.randn(mu.shape, device=mu.device)
         else:
             start = nn.utils.rnn.pad_sequence([z.T for z in noise], batch_first=True).transpose(1, 2)
-        mel = self.decoder(start, mu, speaker, known, mask)
+        doubled = None if mask is None else torch.cat((mask, mask))
+        mel = self.decoder(start, mu, speaker, known, [doubled] * self.decoder.steps)
         return [
             m[:, len(p.mel) : len(p.mel) + count] for m, p, count in zip(mel, prompts, frames, strict=True)
         ]
