@@ -121,7 +121,13 @@ class Answer:
         return [wire.ResponseCreated(event_id=self._event_id(), response=self._response("in_progress"))]
 
     def audio(self, chunk: AudioChunk, clause: Clause, marks: tuple[Mark, ...]) -> list[wire.ServerEvent]:
-        """Audio, and before it the words that begin in it."""
+        """Audio, and before it the words that begin in it.
+
+        Raises:
+            ValueError: the audio is not at the rate that was asked for.
+        """
+        if chunk.rate != rate(self.terms.format):
+            raise ValueError(f"audio at {chunk.rate} Hz, asked for was {rate(self.terms.format)} Hz")
         out = self._open()
         if self._clause is None or clause.index != self._clause.index:
             out += self._rest_of_clause()
