@@ -16,6 +16,7 @@ from stepaudio.core.errors import (
     BackendError,
     ConfigError,
     ModelMissing,
+    ProtocolError,
     StepAudioError,
     TextError,
 )
@@ -88,6 +89,8 @@ def refusal(error: StepAudioError) -> ApiError:
     match error:
         case AudioError() | TextError() | ConfigError():
             return ApiError(400, str(error), code="invalid_value")
+        case ProtocolError():
+            return ApiError(400, str(error), code=error.code, param=error.param)
         case ModelMissing():
             log.error("a model is missing: %s", error)
             return ApiError(

@@ -93,6 +93,7 @@ def talks_of(paces: Paces) -> int:
     return max(1, math.floor(MOST_LOAD * (USER_S + AGENT_S + PAUSE_S) / work_s))
 
 
+MEASURED_TOKENS = 24
 _SENTENCE = "The house stands on a hill, and from its windows one can see the river and the town behind it."
 _QUESTION = "Tell me in one long sentence what a river is."
 
@@ -139,7 +140,7 @@ async def _write(engine: Engine) -> tuple[float, float]:
     began = first = last = time.monotonic()
     pieces = tokens = 0
     messages = [engine.system, Message("user", _QUESTION)]
-    async with aclosing(engine.llm.generate(messages, sampling=Sampling(max_tokens=24))) as events:
+    async with aclosing(engine.llm.generate(messages, sampling=Sampling(max_tokens=MEASURED_TOKENS))) as events:
         async for event in events:
             match event:
                 case TextDelta():

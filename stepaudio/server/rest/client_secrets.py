@@ -8,6 +8,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from stepaudio.core.protocol import RealtimeSettings, Settings, TranscriptionSettings, updated
 from stepaudio.server import auth
 from stepaudio.server.rest.shared import WORK, Serving, caller_of, new_id
 
@@ -41,16 +42,20 @@ class SecretRequest(BaseModel):
 @router.post("/realtime/client_secrets", tags=["realtime"], responses=WORK)
 async def create_client_secret(body: SecretRequest, request: Request, service: Serving) -> dict[str, Any]:
     """A secret for a browser, which may hold talks with it until it expires."""
-    session = check_session(body.session.model_dump(exclude_unset=False))
-    value, expires = service.auth.make_secret(caller_of(request), body.expires_after.seconds, session)
-    shown = {**session, "object": f"{session['type']}.session", "id": new_id("sess"), "expires_at": 0}
+    patch = body.session.model_dump()
+    session = effective(patch)
+    value, expires = service.auth.make_secret(caller_of(request), body.expires_after.seconds, patch)
+    shown = {**session.model_dump(), "id": new_id("sess"), "expires_at": expires}
     return {"value": value, "expires_at": expires, "session": shown}
 
 
-def check_session(session: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a session, if the Realtime protocol would take them.
+def effective(patch: Mapping[str, Any]) -> Settings:
+    """The whole settings of a session that begins with ``patch``.
 
     Raises:
-        ApiError: 400.
+        ProtocolError: the Realtime protocol does not take it.
     """
-    return dict(session)
+    if patch.get("type") == "transcription":
+        return updated(TranscriptionSettings(), patch)
+    model = patch.get("model")
+    return updated(RealtimeSettings(model=model) if isinstance(model, str) else RealtimeSettings(), patch)
