@@ -53,7 +53,9 @@ class FakeLLM:
             self.closed_early = True
             raise
 
-    async def warm(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> None:
+    async def warm(
+        self, messages: Sequence[Message], tools: Sequence[ToolSpec] = (), *, session: str = ""
+    ) -> None:
         self.asked.append(list(messages))
 
     def close(self) -> None:

@@ -69,7 +69,7 @@ class Parrot:
         yield TextDelta(text[4:])
         yield Finished("stop", 20, 12, 4)
 
-    async def warm(self, messages: Sequence[Message], *tools: Any) -> None:
+    async def warm(self, messages: Sequence[Message], *tools: Any, session: str = "") -> None:
         self.warmed += 1
 
     def close(self) -> None:

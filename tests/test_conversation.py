@@ -7,7 +7,20 @@ from itertools import pairwise
 
 import pytest
 
-from stepaudio.core.conversation import CUT_MARK, KEPT, Message, ToolCall, ToolSpec, fit
+from stepaudio.core.conversation import (
+    CUT_MARK,
+    FULL,
+    KEPT,
+    SUMMARY_HEAD,
+    Message,
+    ToolCall,
+    ToolSpec,
+    compacted,
+    estimate_tokens,
+    fit,
+    is_summary,
+    old_turns,
+)
 
 
 def tokens(message: Message) -> int:
@@ -144,3 +157,39 @@ def test_the_beginning_stays_still_while_a_talk_grows(seed: int) -> None:
         assert after[-2].role == "assistant" or len(after) == 2
     # A turn takes about 55 of the budget's 400, a cut frees about 90 of it: never two cuts running here.
     assert 20 <= cuts <= 60
+
+
+def test_a_short_talk_is_not_compacted() -> None:
+    messages = talk("s:sys|u:one|a:1111|u:two|a:2222")
+    assert old_turns(messages, round(size(messages) / FULL) + 1, tokens) == []
+    assert old_turns([], 0, tokens) == []
+
+
+def test_old_turns_are_summed_up_and_the_last_ones_kept() -> None:
+    messages = talk("s:sys|u:one|a:1111|u:two|a:2222|u:three|a:3333")
+    old = old_turns(messages, 30, tokens)  # 9 for the turns kept; the last one takes 11
+    assert old == [1, 2, 3, 4]
+    shorter = compacted(messages, old, "one and two")
+    assert shorter == [messages[0], *messages[5:], Message("system", SUMMARY_HEAD + "one and two")]
+    assert old_turns(messages, 40, tokens) == [1, 2, 3, 4]
+    assert old_turns(messages, 22, tokens) == [1, 2, 3, 4]  # the last turn stays, however long
+
+
+def test_a_new_summary_takes_the_place_of_the_one_before() -> None:
+    first = Message("system", SUMMARY_HEAD + "one")
+    messages = [*talk("s:sys|u:two|a:2222"), first, *talk("u:three|a:3333|u:four|a:4444")]
+    old = old_turns(messages, 40, tokens)
+    assert old == [1, 2, 3, 4, 5] and is_summary(messages[3])
+    assert [is_summary(message) for message in compacted(messages, old, "all")] == [False] * 3 + [True]
+
+
+def test_one_turn_alone_is_never_summed_up() -> None:
+    assert old_turns(talk("s:sys|u:one|a:1111"), 1, tokens) == []
+    assert old_turns(talk("s:a long system prompt"), 1, tokens) == []
+
+
+def test_estimates_are_rather_too_large() -> None:
+    english, chinese = "It was a bright cold day in April. " * 4, "今天天气怎么样？" * 4
+    assert 36 <= estimate_tokens(Message("user", english)) <= 60
+    assert 24 <= estimate_tokens(Message("user", chinese)) <= 64
+    assert estimate_tokens(calling("x")) > estimate_tokens(Message("assistant", ""))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stepaudio.core.conversation import Message, ToolCall, ToolSpec
-from stepaudio.llm.prompt import NO_RESULT, SYSTEM_PROMPT, render, render_tools
+from stepaudio.llm.prompt import NO_RESULT, SYSTEM_PROMPT, render, render_as_text, render_tools
 
 
 def test_messages_become_openais_chat_format() -> None:
@@ -51,6 +51,33 @@ def test_tools_become_openais_chat_format() -> None:
     assert render_tools([ToolSpec("weather", "of a city", schema)]) == [
         {"type": "function", "function": function}
     ]
+
+
+def test_an_answer_that_was_broken_into_says_so() -> None:
+    messages = [Message("assistant", "One, two, ", interrupted=True), Message("assistant", "One.")]
+    assert [message["content"] for message in render(messages)] == ["One, two, —", "One."]
+
+
+def test_for_any_template_tools_and_calls_are_text() -> None:
+    calls = (ToolCall("c1", "weather", '{"city": "Rome"}'), ToolCall("c2", "now", "{}"))
+    results = [Message("tool", text, call_id=id) for id, text in (("c1", "sunny"), ("c2", "noon"))]
+    messages = [Message("user", "u"), Message("assistant", "Well.", calls), *results]
+    system, user, called, result = render_as_text(messages, [ToolSpec("now", "the time")])
+    assert system["role"] == "system" and '{"name": "now", "description": "the time"' in system["content"]
+    assert user == {"role": "user", "content": "u"}
+    assert called["content"].splitlines() == [
+        "Well.",
+        '{"name": "weather", "arguments": {"city": "Rome"}}',
+        '{"name": "now", "arguments": {}}',
+    ]
+    assert result == {
+        "role": "user",
+        "content": "<tool_response>\nsunny\n</tool_response>\n<tool_response>\nnoon\n</tool_response>",
+    }
+    assert render_as_text(messages[:1], ()) == [user]
+    assert render_as_text([Message("system", "s")], [ToolSpec("now")])[0]["content"].startswith(
+        "s\n\n# Tools"
+    )
 
 
 def test_half_a_character_does_no_harm() -> None:

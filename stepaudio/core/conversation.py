@@ -9,6 +9,15 @@ from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
 
+FULL = 0.6
+"""Share of the budget from which on a talk is compacted: well before ``fit`` has to drop turns."""
+
+COMPACT = 0.3
+"""Share of the budget that the turns kept whole may take after that."""
+
+SUMMARY_HEAD = "What was said before: "
+"""How a summary of old turns begins."""
+
 KEPT = 0.75
 """Share of the budget that is left after a cut; see ``fit``."""
 
@@ -116,6 +125,62 @@ def fit(messages: Sequence[Message], budget: int, count: Callable[[Message], int
             kept[i] = _shortened(messages[i], room - used + count(messages[i]), count)
             used += count(kept[i]) - count(messages[i])
     return [kept[i] for i in sorted(kept)]
+
+
+def estimate_tokens(message: Message) -> int:
+    """Tokens of a message, for a tokenizer that is not known: rather too many than too few.
+
+    English takes one token for 4 to 5 characters, Chinese 0.6 to 1.5 tokens a character, a digit a token; a
+    template's frame takes about 5 tokens.
+    """
+    text = message.text + "".join(f"{call.name} {call.arguments}" for call in message.calls)
+    wide = sum(character > "\u02ff" for character in text)
+    digits = sum(character.isdigit() for character in text)
+    return (len(text) - wide - digits) // 3 + wide * 3 // 2 + digits + 8 + 12 * len(message.calls)
+
+
+def old_turns(messages: Sequence[Message], budget: int, count: Callable[[Message], int]) -> list[int]:
+    """Which messages to replace by a summary; none, while the talk is short.
+
+    To be asked when there is time, after an answer: a summary takes the model seconds. All turns go but the
+    last ones that fit in ``COMPACT`` of the budget, and at least the last turn stays; earlier summaries go,
+    too, since the new one is made with them in sight.
+
+    Args:
+        messages: the talk, oldest first.
+        budget: tokens.
+        count: tokens of one message; see ``fit``.
+
+    Returns:
+        Their indices, ascending.
+    """
+    if sum(map(count, messages)) <= budget * FULL:
+        return []
+    turns = _turns(messages)
+    room = budget * COMPACT
+    first = len(turns)
+    while first and (size := sum(count(messages[i]) for i in turns[first - 1])) <= room:
+        room -= size
+        first -= 1
+    gone = [i for turn in turns[: min(first, len(turns) - 1)] for i in turn]
+    summaries = [i for i, message in enumerate(messages) if is_summary(message)]
+    return sorted({*gone, *summaries}) if gone else []
+
+
+def compacted(messages: Sequence[Message], old: Sequence[int], summary: str) -> list[Message]:
+    """The talk without the ``old`` messages, and with a summary where it stands now.
+
+    The summary comes after the turns that are kept, not before them: so nothing is put in between what the
+    model's cache holds, it is only cut out of, and a cache that can move (llama.cpp's) is not filled anew.
+    """
+    gone = set(old)
+    kept = [message for i, message in enumerate(messages) if i not in gone]
+    return [*kept, Message("system", SUMMARY_HEAD + summary)]
+
+
+def is_summary(message: Message) -> bool:
+    """Whether a message is what ``compacted`` put in."""
+    return message.role == "system" and message.text.startswith(SUMMARY_HEAD)
 
 
 def _turns(messages: Sequence[Message]) -> list[list[int]]:

@@ -19,11 +19,11 @@ import openai
 from openai.types.chat import ChatCompletionChunk
 from openai.types.chat.chat_completion_chunk import ChoiceDeltaToolCall
 
-from stepaudio.core.conversation import Message, ToolChoice, ToolSpec, fit
+from stepaudio.core.conversation import Message, ToolChoice, ToolSpec, estimate_tokens, fit
 from stepaudio.core.errors import BackendError, ConfigError
 from stepaudio.llm.base import Finished, LLMEvent, Reads, Sampling, TextDelta
 from stepaudio.llm.calls import CallReader, check_choice, whole_call
-from stepaudio.llm.prompt import render, render_tools, write_call
+from stepaudio.llm.prompt import render, render_tools
 
 CONNECT_TIMEOUT_S = 5.0
 """A machine that is there answers a connection in well under a second."""
@@ -279,18 +279,6 @@ class OpenAIChat:
         for secret in self._secrets:
             text = text.replace(secret, "…")
         return text if len(text) <= 200 else text[:200] + "…"
-
-
-def estimate_tokens(message: Message) -> int:
-    """Tokens of a message, for a tokenizer that is not known: rather too many than too few.
-
-    English takes one token for 4 to 5 characters, Chinese 0.6 to 1.5 tokens a character, a digit a token; a
-    template's frame takes about 5 tokens.
-    """
-    text = message.text + "".join(write_call(call.name, call.arguments) for call in message.calls)
-    wide = sum(character > "\u02ff" for character in text)
-    digits = sum(character.isdigit() for character in text)
-    return (len(text) - wide - digits) // 3 + wide * 3 // 2 + digits + 8
 
 
 def _offer(tools: Sequence[ToolSpec], choice: ToolChoice) -> dict[str, Any]:
