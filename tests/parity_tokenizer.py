@@ -167,23 +167,15 @@ def check_linguistic(case: Case) -> Iterator[Result]:
         nearest = np.sort(wanted[f"{name}.dist"], axis=1)
         margin = nearest[:, 1] - nearest[:, 0]
         with torch.inference_mode():
-            state, at, outputs = tokenizer.encoder.begin(), 0, []
-            for i, size in enumerate(n for n in row["frames_per_chunk"] if n):
-                outputs.append(
-                    tokenizer.encoder(torch.tensor(given[f"{name}.feats"][0, at : at + size]), state)
-                )
-                at += size
-                if i == len(row.get("raw_chunk_lens", ())) - 1:
-                    yield compare(
-                        f"{name}.cache_feats", state.overlap[None], wanted[f"{name}.cache_feats_after"], 2e-5
-                    )
-                    yield compare(
-                        f"{name}.cache_k",
-                        state.past[0][0][None],
-                        wanted[f"{name}.cache_k_layer0_after"],
-                        2e-5,
-                    )
-            from_features = torch.cat(outputs)
+            state, sizes = tokenizer.encoder.begin(), [n for n in row["frames_per_chunk"] if n]
+            chunks = list(torch.tensor(given[f"{name}.feats"][0]).split(sizes))
+            first = len(row.get("raw_chunk_lens", ()))
+            outputs = tokenizer.encoder(chunks[:first], state)
+            if first:
+                overlap, keys = state.overlap[None], state.past[0][0][None]
+                yield compare(f"{name}.cache_feats", overlap, wanted[f"{name}.cache_feats_after"], 2e-5)
+                yield compare(f"{name}.cache_k", keys, wanted[f"{name}.cache_k_layer0_after"], 2e-5)
+            from_features = torch.cat([*outputs, *tokenizer.encoder(chunks[first:], state)])
             distances = tokenizer.distances(from_features)
             yield compare(f"{name}.enc_out", from_features[None], wanted[f"{name}.enc_out"], 2e-5)
             yield compare(f"{name}.dist", distances, wanted[f"{name}.dist"], 1e-3)
@@ -208,7 +200,7 @@ def check_linguistic(case: Case) -> Iterator[Result]:
 def encode_audio(tokenizer: Any, samples: np.ndarray) -> np.ndarray:
     """Outputs of the encoder for a whole recording, shape (n, size)."""
     state = tokenizer.encoder.begin()
-    return np.concatenate([tokenizer.encode(f, state).numpy() for f in online_frames(samples) if len(f)])
+    return np.concatenate(tokenizer.encode([f for f in online_frames(samples) if len(f)], state))
 
 
 def check_semantic(case: Case) -> Iterator[Result]:

@@ -11,13 +11,15 @@ some 96 % of codes only; here there is none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import platform
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from stepaudio import checkpoint
 from stepaudio.core.codes import LINGUISTIC_CODES
@@ -33,6 +35,7 @@ LOOK_BACK_CHUNKS = 4
 CHUNK_SAMPLES = CHUNK_FRAMES * STRIDE * HOP
 """240 ms."""
 _KEPT = LOOK_BACK_CHUNKS * CHUNK_FRAMES  # frames of keys and values
+_AT_ONCE = 64  # chunks, 15 s: what is gained with more is nothing, what they take is memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +92,12 @@ class _Attention(nn.Module):
         self.heads = config.attention_heads
         self.linear_q_k_v = nn.Linear(input_size, 3 * size)
         self.linear_out = nn.Linear(size, size)
-        self.fsmn_block = nn.Conv1d(size, size, kernel, padding=(kernel - 1) // 2, groups=size, bias=False)
+        self.fsmn_block = nn.Conv1d(size, size, kernel, groups=size, bias=False)
 
     def forward(self, x: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor]:
         """Outputs (n, size), and keys and values (2, heads, frames, depth) for the next chunk."""
         query, key, value = self.linear_q_k_v(x).chunk(3, dim=-1)
-        memory = self.fsmn_block(value.T[None])[0].T + value
+        memory = self._memory(value)
         query, *keys_values = (t.unflatten(-1, (self.heads, -1)).transpose(0, 1) for t in (query, key, value))
         heard = torch.stack(keys_values)
         # The last frames come again in the next chunk's overlap: they are not kept.
@@ -105,6 +108,17 @@ class _Attention(nn.Module):
         scores = query @ heard[0].transpose(1, 2) * query.shape[-1] ** -0.5
         attended = (scores.softmax(dim=-1) @ heard[1]).transpose(0, 1).flatten(1)
         return self.linear_out(attended) + memory, kept
+
+    def _memory(self, value: Tensor) -> Tensor:
+        """The convolution of each channel by itself, and what it hears; shape (n, size).
+
+        For nine frames five times as fast as torch's own.
+        """
+        weight = self.fsmn_block.weight[:, 0].T
+        reach = (len(weight) - 1) // 2
+        padded = F.pad(value, (0, 0, reach, len(weight) - 1 - reach))
+        windows = padded.unfold(0, len(weight), 1).transpose(1, 2)
+        return (windows * weight).sum(dim=1) + value
 
 
 class _FeedForward(nn.Module):
@@ -167,23 +181,30 @@ class SanmEncoder(nn.Module):
         overlap = self.after_norm.weight.new_zeros(OVERLAP_FRAMES, self.config.input_size)
         return EncoderState(0, overlap, [None] * self.config.num_blocks)
 
-    def forward(self, frames: Tensor, state: EncoderState) -> Tensor:
-        """One chunk.
+    def forward(self, chunks: Sequence[Tensor], state: EncoderState) -> list[Tensor]:
+        """Chunks that follow one another.
+
+        All of them go through a layer before the next layer's turn: a layer hears nothing but what the one
+        below made of this chunk and of those before, and its weights stay in the processor's cache. Every
+        chunk is worked on by itself, so that the numbers are the same to the bit, however many come at once.
 
         Args:
-            frames: new frames, shape (n, input_size), n <= 4.
+            chunks: new frames, shape (n, input_size) each, n <= 4.
             state: is moved on.
 
         Returns:
-            Shape (n, output_size).
+            For each chunk shape (n, output_size).
         """
-        x = frames * self.config.output_size**0.5 + self._positions(state.position, frames)
-        state.position += len(frames)
-        x = torch.cat([state.overlap, x])
-        state.overlap = x[-OVERLAP_FRAMES:]
+        xs = []
+        for frames in chunks:
+            x = frames * self.config.output_size**0.5 + self._positions(state.position, frames)
+            xs.append(torch.cat([state.overlap, x]))
+            state.position += len(frames)
+            state.overlap = xs[-1][-OVERLAP_FRAMES:]
         for i, layer in enumerate((*self.encoders0, *self.encoders)):
-            x, state.past[i] = layer(x, state.past[i])
-        return self.after_norm(x)[-len(frames) :]
+            for j, x in enumerate(xs):
+                xs[j], state.past[i] = layer(x, state.past[i])
+        return [self.after_norm(x)[-len(frames) :] for x, frames in zip(xs, chunks, strict=True)]
 
     def _positions(self, start: int, frames: Tensor) -> Tensor:
         """Sines, then cosines, of the frames' places, counted from 1 (float32, as in training)."""
@@ -206,6 +227,8 @@ class LinguisticTokenizer:
     def __init__(self, encoder: SanmEncoder, cmvn: np.ndarray, centres: np.ndarray) -> None:
         self.encoder = encoder.eval().requires_grad_(False)
         device = encoder.after_norm.weight.device
+        if device.type == "cpu":
+            _pack(encoder)
         self._cmvn = torch.tensor(cmvn, device=device)
         self._centres = torch.tensor(centres, device=device)
 
@@ -231,10 +254,10 @@ class LinguisticTokenizer:
         return cls(encoder.to(device), cmvn, means)
 
     @torch.inference_mode()
-    def encode(self, frames: np.ndarray, state: EncoderState) -> Tensor:
-        """One chunk of stacked frames, shape (n, 560), not yet normalised; returns (n, output_size)."""
-        x = torch.tensor(frames, device=self._cmvn.device)
-        return self.encoder((x + self._cmvn[0]) * self._cmvn[1], state)
+    def encode(self, chunks: Sequence[np.ndarray], state: EncoderState) -> list[Tensor]:
+        """Chunks of stacked frames, (n, 560) each, not yet normalised; returns (n, output_size) each."""
+        tensors = [torch.tensor(frames, device=self._cmvn.device) for frames in chunks]
+        return self.encoder([(x + self._cmvn[0]) * self._cmvn[1] for x in tensors], state)
 
     @torch.inference_mode()
     def distances(self, outputs: Tensor) -> Tensor:
@@ -259,13 +282,14 @@ class LinguisticStream:
         """The next samples, float32, shape (n,); returns int64 codes, shape (4 * whole chunks,)."""
         self._held = np.concatenate([self._held, samples])
         whole = len(self._held) // CHUNK_SAMPLES * CHUNK_SAMPLES
-        chunks = self._held[:whole].reshape(-1, CHUNK_SAMPLES)
+        chunks = [self._frames.push(chunk) for chunk in self._held[:whole].reshape(-1, CHUNK_SAMPLES)]
         self._held = self._held[whole:]
-        return np.concatenate([np.empty(0, np.int64), *(self._chunk(chunk) for chunk in chunks)])
+        blocks = [self._codes(chunks[i : i + _AT_ONCE]) for i in range(0, len(chunks), _AT_ONCE)]
+        return np.concatenate([np.empty(0, np.int64), *blocks])
 
     def flush(self) -> np.ndarray:
         """The codes of what is left; less than 55 ms of it give none. The stream takes no more."""
-        return self._chunk(self._held, final=True)
+        return self._codes([self._frames.push(self._held, final=True)])
 
     def copy(self) -> LinguisticStream:
         """A stream of its own that goes on from here."""
@@ -273,12 +297,41 @@ class LinguisticStream:
         other._held, other._frames, other._state = self._held, self._frames.copy(), self._state.copy()
         return other
 
-    def _chunk(self, samples: np.ndarray, *, final: bool = False) -> np.ndarray:
-        frames = self._frames.push(samples, final=final)
-        if not len(frames):
+    def _codes(self, chunks: Sequence[np.ndarray]) -> np.ndarray:
+        outputs = self._tokenizer.encode([frames for frames in chunks if len(frames)], self._state)
+        if not outputs:
             return np.empty(0, np.int64)
-        outputs = self._tokenizer.encode(frames, self._state)
-        return self._tokenizer.distances(outputs).argmin(dim=1).cpu().numpy()
+        nearest = [self._tokenizer.distances(output).argmin(dim=1) for output in outputs]
+        return torch.cat(nearest).cpu().numpy()
+
+
+class _PackedLinear(nn.Module):
+    """A linear layer whose weight lies as the processor wants it for chunks of nine frames.
+
+    torch packs it anew for every product otherwise, which takes longer than the product: 1.41 ms a layer of
+    the public size against 0.55 (one thread, weights not in the cache).
+    """
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        rows = CHUNK_FRAMES + OVERLAP_FRAMES
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), rows)
+        self.bias = linear.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+
+
+def _pack(network: nn.Module) -> None:
+    """Pack all linear layers, where torch has the means: on x86 with oneDNN."""
+    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
+        return
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.Linear):
+                setattr(module, name, _PackedLinear(child))
 
 
 def read_centres(path: Path, size: int) -> np.ndarray:
