@@ -129,20 +129,14 @@ function cutShort(id, ms) {
   one.text.append(make("span", "sa-mark", " — interrupted"));
 }
 
+/** Stages of the receipt, in order; all but the first are the making of the answer, one after another. */
 const STAGES = {
-  endpoint: "end of turn decided",
-  silence: "silence waited for",
-  turn_decision: "end of turn decided",
-  decision: "end of turn decided",
-  queue: "waited for the models",
-  queueing: "waited for the models",
-  recognition: "understood",
-  transcript: "understood",
-  first_token: "first word written",
+  vad: "end of your turn decided",
+  asr: "understood",
+  llm_ttft: "first word written",
   first_clause: "first clause written",
-  voice: "first sound made",
+  tts_ttfa: "first sound made",
 };
-const TOTALS = ["voice_to_voice", "first_audio", "written", "spoken", "total"];
 
 /** The latency receipt of a response: a chip, and behind it a bar for every stage. */
 function receipt(one, timings) {
@@ -154,14 +148,17 @@ function receipt(one, timings) {
   chip.setAttribute("aria-expanded", "false");
   const fall = make("dl", "sa-fall");
   fall.hidden = true;
-  let start = 0;
-  for (const [name, ms] of Object.entries(timings)) {
-    if (TOTALS.includes(name) || typeof ms !== "number" || ms < 0) continue;
+  const stages = Object.entries(STAGES).filter(([name]) => timings[name] >= 0);
+  const making = stages.filter(([name]) => name !== "vad").reduce((sum, [name]) => sum + timings[name], 0);
+  let start = Math.max(0, total - making); // it is made while silence is awaited: the bars overlap
+  for (const [name, label] of stages) {
+    const from = name === "vad" ? 0 : start;
+    if (name !== "vad") start += timings[name];
     const bar = make("span", "sa-bar");
-    bar.style.marginLeft = `${Math.min(100, (100 * start) / total)}%`;
-    bar.style.width = `${Math.max(0.7, Math.min(100 - (100 * start) / total, (100 * ms) / total))}%`;
-    fall.append(make("dt", "", STAGES[name] ?? name.replaceAll("_", " ")), make("dd", "", `${Math.round(ms)}`), bar);
-    start += ms;
+    const percent = (ms) => Math.min(100, (100 * ms) / total);
+    bar.style.marginLeft = `${percent(from)}%`;
+    bar.style.width = `${percent(from + timings[name]) - percent(from)}%`;
+    fall.append(make("dt", "", label), make("dd", "", `${Math.round(timings[name])}`), bar);
   }
   chip.addEventListener("click", () => {
     fall.hidden = !fall.hidden;

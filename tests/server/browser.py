@@ -34,12 +34,14 @@ def find() -> str | None:
 
 
 class Page:
-    """One tab. ``console`` holds the text of every warning, error and exception that it reported."""
+    """One tab. ``console`` holds every warning, error and exception that it reported, ``asked`` the addresses
+    of all that it loaded."""
 
     def __init__(self, url: str) -> None:
         self._socket = connect(url, max_size=None, compression=None)
         self._last = 0
         self.console: list[str] = []
+        self.asked: list[str] = []
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
@@ -60,6 +62,10 @@ class Page:
             case "Runtime.consoleAPICalled" if params["type"] in ("error", "warning", "assert"):
                 said = " ".join(str(arg.get("value", arg.get("description"))) for arg in params["args"])
                 self.console.append(f"{params['type']}: {said}")
+            case "Network.requestWillBeSent":
+                self.asked.append(params["request"]["url"])
+            case "Network.webSocketCreated":
+                self.asked.append(params["url"])
             case "Runtime.exceptionThrown":
                 details = params["exceptionDetails"]
                 self.console.append(details.get("exception", {}).get("description", details["text"]))
