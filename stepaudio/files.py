@@ -69,7 +69,7 @@ class _Pcm:
     blocks: Iterator[np.ndarray]
 
 
-def read_audio(source: AudioSource, rate: int = 16_000, limit_s: float = 1800) -> AudioChunk:
+def read_audio(source: AudioSource, rate: int | None = 16_000, limit_s: float = 1800) -> AudioChunk:
     """Reads a whole audio file as mono.
 
     Channels are averaged, without those that are dead (40 dB below the loudest: a microphone on one side of
@@ -82,7 +82,7 @@ def read_audio(source: AudioSource, rate: int = 16_000, limit_s: float = 1800) -
     Args:
         source: a path, ``-`` for standard input, an open binary file (read from where it stands, seekable or
             not), or the bytes of a file.
-        rate: Hz wanted.
+        rate: Hz wanted; None: the file's own.
         limit_s: seconds of audio that are allowed (the setting ``audio.limit_s``).
 
     Raises:
@@ -91,7 +91,9 @@ def read_audio(source: AudioSource, rate: int = 16_000, limit_s: float = 1800) -
     """
     with _opened(source) as (file, name):
         try:
-            samples = _to_mono(_decode(file, name, limit_s), rate, limit_s, name)
+            pcm = _decode(file, name, limit_s)
+            rate = rate or pcm.rate
+            samples = _to_mono(pcm, rate, limit_s, name)
         except OSError as error:
             raise AudioError(f"cannot read {name}: {_reason(error)}") from error
     return AudioChunk(samples, rate)
