@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 import base64
-import itertools
 import json
 from collections import Counter
+from dataclasses import asdict
 from typing import Annotated, Any, get_args
 
 import numpy as np
 from openai.types.realtime import RealtimeServerEvent
 from pydantic import Field, TypeAdapter
 
-from stepaudio.core import protocol, turns
+from stepaudio.core import commands, protocol, turns
 from stepaudio.core.audio import AudioChunk
 from stepaudio.core.clauses import Clause, Mark
-from stepaudio.core.realtime import (
+from stepaudio.core.commands import (
     AppendAudio,
     AudioTurn,
-    Event,
-    Output,
-    RealtimeSession,
     ReleaseResponse,
     ResponseAudio,
     StartResponse,
     StopResponse,
 )
+from stepaudio.core.realtime import Event, Output, RealtimeSession
 
 SDK: TypeAdapter[Any] = TypeAdapter(Annotated[get_args(RealtimeServerEvent)[0], Field(discriminator="type")])
 FRAME_MS = turns.FRAME_MS
-TERMINAL_FREE = {"response.created", "response.done"}
 
 
 def pcm(ms: float, rate: int = 24_000) -> str:
@@ -83,7 +80,9 @@ class Invariants:
         if kind == "conversation.item.added":
             assert event["item"]["id"] not in self.items
             self.items.add(event["item"]["id"])
-            assert event["previous_item_id"] is None or event["previous_item_id"] in self.items
+            assert event["previous_item_id"] in {None, *self.items}
+        elif kind == "conversation.item.deleted":
+            self.items.remove(event["item_id"])
         elif kind == "conversation.item.done":
             assert event["item"]["id"] in self.items
         elif kind == "response.output_item.done":
@@ -201,4 +200,43 @@ def asked(command: StartResponse) -> list[tuple[str, ...]]:
     ]
 
 
-__all__ = ["SDK", "Talk", "asked", "itertools", "pcm", "types"]
+def play(talk: Talk, line: dict[str, Any]) -> list[dict[str, Any]]:
+    """One line of a golden talk: what came of its ``in``, in the form that is kept.
+
+    ``in`` is {"client": event}, {"hear": frames}, {"speak": [response, clause, text, start_ms, marks]}, or
+    {"engine": name, …its fields}.
+    """
+    match line["in"]:
+        case {"client": event}:
+            out = talk.text(json.dumps(event))
+        case {"hear": script}:
+            out = talk.hear(script)
+        case {"speak": [response_id, index, text, start_ms, marks]}:
+            out = talk.speak(response_id, Clause(index, text), start_ms, *marks)
+        case {"engine": name, **fields}:
+            out = talk.feed(getattr(commands, name)(**fields))
+        case other:
+            raise AssertionError(f"no such line: {other}")
+    return [kept(output) for output in out if not isinstance(output, AppendAudio)]
+
+
+def kept(output: Any) -> dict[str, Any]:
+    """An output as a golden talk keeps it: audio by its length, commands by what matters of them."""
+    match output:
+        case {"type": "response.output_audio.delta"}:
+            return {**output, "delta": f"{len(base64.b64decode(output['delta']))} octets"}
+        case dict():
+            return output
+        case StartResponse(response_id=response_id, draft=draft):
+            messages = [list(message) for message in asked(output)]
+            return {
+                "command": "StartResponse",
+                "response_id": response_id,
+                "draft": draft,
+                "messages": messages,
+            }
+        case commands.SettingsChanged():
+            return {"command": "SettingsChanged"}
+        case _:
+            fields = {name: value for name, value in asdict(output).items() if value not in (None, "")}
+            return {"command": type(output).__name__, **fields}

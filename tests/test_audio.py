@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stepaudio.core.audio import AudioChunk, float_to_pcm16, join, pcm16_to_float, resample
+from stepaudio.core.audio import (
+    AudioChunk,
+    float_to_g711,
+    float_to_pcm16,
+    g711_to_float,
+    join,
+    pcm16_to_float,
+    resample,
+)
 
 
 def test_every_pcm16_value_survives_the_way_through_float():
@@ -44,3 +52,33 @@ def test_resample_keeps_the_tone_and_its_place():
     expected = np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)
     assert np.abs(lower.samples - expected)[500:-500].max() < 1e-3
     assert resample(tone, 24_000) is tone
+
+
+@pytest.mark.parametrize("law", ["mulaw", "alaw"])
+def test_every_octet_of_telephone_audio_survives(law):
+    octets = bytes(code for code in range(256) if (law, code) != ("mulaw", 0x7F))  # its other zero is 0xFF
+    assert float_to_g711(g711_to_float(octets, law), law) == octets
+
+
+@pytest.mark.parametrize(
+    ("law", "octet", "value"),
+    [  # ITU-T G.711: the ends, the smallest steps, and silence
+        ("mulaw", 0x00, -32124),
+        ("mulaw", 0x80, 32124),
+        ("mulaw", 0xFF, 0),
+        ("mulaw", 0xFE, 8),
+        ("alaw", 0x2A, -32256),
+        ("alaw", 0xAA, 32256),
+        ("alaw", 0xD5, 8),
+        ("alaw", 0x55, -8),
+    ],
+)
+def test_telephone_audio_is_what_the_standard_says(law, octet, value):
+    assert g711_to_float(bytes([octet]), law)[0] * 32768 == value
+
+
+def test_telephone_audio_is_the_nearest_and_clipped():
+    samples = np.linspace(-1.2, 1.2, 4001).astype(np.float32)
+    back = g711_to_float(float_to_g711(samples, "mulaw"), "mulaw")
+    assert np.abs(back - np.clip(samples, -0.98, 0.98)).max() < 0.02
+    assert float_to_g711(np.zeros(2, np.float32), "mulaw") == b"\xff\xff"

@@ -178,7 +178,7 @@ class Answer:
                 details = None
             case "incomplete":
                 details = wire.StatusDetails(type="incomplete", reason=end.reason)
-            case "failed":
+            case _:
                 error = wire.FailureDetails(
                     type="server_error", code=end.error_code, message=end.error_message
                 )
@@ -353,7 +353,7 @@ def _pieces(samples: np.ndarray, audio_format: wire.Pcm | wire.Pcmu | wire.Pcma)
             octets = float_to_pcm16(samples).astype("<i2").tobytes()
         case wire.Pcmu():
             octets = float_to_g711(samples, "mulaw")
-        case wire.Pcma():
+        case _:
             octets = float_to_g711(samples, "alaw")
     for start in range(0, len(octets), MAX_DELTA_BYTES):
         yield octets[start : start + MAX_DELTA_BYTES]

@@ -69,14 +69,9 @@ class Entry:
         return truncate_to_heard(self.spoken, self.words, self.heard_ms)
 
     def cut(self, heard_ms: float) -> None:
-        """The listener heard so much, and will hear no more."""
+        """The listener heard so much of the answer, and will hear no more."""
         self.heard_ms = min(max(heard_ms, 0.0), self.sent_ms)
-        self.show_heard()
-
-    def show_heard(self) -> None:
-        """Let the item hold what was heard."""
-        if isinstance(self.item, AssistantMessage) and self.spoken:
-            self.item = self.item.model_copy(update={"content": [OutputAudio(transcript=self.heard)]})
+        self.item = self.item.model_copy(update={"content": [OutputAudio(transcript=self.heard)]})
 
     def write(self, transcript: str) -> None:
         """The user's words are known."""
@@ -123,14 +118,8 @@ class Items:
     def _chars(self) -> int:
         return sum(self._sizes.values())
 
-    def last(self) -> str | None:
-        """Id of the last item."""
-        return self._order[-1] if self._order else None
-
     def previous(self, item_id: str) -> str | None:
-        """Id of the item before; None for the first, and for one that is not there."""
-        if item_id not in self._entries:
-            return None
+        """Id of the item before; None for the first."""
         at = self._order.index(item_id)
         return self._order[at - 1] if at else None
 

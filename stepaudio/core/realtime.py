@@ -197,7 +197,7 @@ class RealtimeSession:
                 return self._expired()
             case Closed():
                 return self._close()
-            case _:
+            case _:  # pragma: no cover
                 assert_never(event)
 
     def _event_id(self) -> str:
@@ -253,7 +253,7 @@ class RealtimeSession:
                     interrupt_response=vad.interrupt_response and answers,
                     idle_timeout_ms=None,
                 )
-            case wire.ServerVad() as vad:
+            case vad:
                 return replace(
                     self._base_config,
                     mode="server_vad",
@@ -283,16 +283,13 @@ class RealtimeSession:
     def _decode(self, octets: bytes) -> AudioChunk:
         audio_format = self.settings.audio.input.format
         start = self._units * rate(audio_format) // (UNITS * 1000)
-        match audio_format:
-            case wire.Pcm():
-                octets = self._odd + octets
-                whole = len(octets) // 2 * 2
-                self._odd = octets[whole:]
-                samples = pcm16_to_float(np.frombuffer(octets[:whole], "<i2"))
-            case wire.Pcmu():
-                samples = g711_to_float(octets, "mulaw")
-            case wire.Pcma():
-                samples = g711_to_float(octets, "alaw")
+        if isinstance(audio_format, wire.Pcm):
+            octets = self._odd + octets
+            whole = len(octets) // 2 * 2
+            self._odd = octets[whole:]
+            samples = pcm16_to_float(np.frombuffer(octets[:whole], "<i2"))
+        else:
+            samples = g711_to_float(octets, "mulaw" if isinstance(audio_format, wire.Pcmu) else "alaw")
         return AudioChunk(samples, rate(audio_format), start)
 
     def _commit(self) -> list[Output]:
@@ -614,7 +611,7 @@ class RealtimeSession:
                     del self._answers[answer.id]
                 else:
                     out += self._heard_if_played(answer)
-            case _:
+            case _:  # pragma: no cover
                 assert_never(event)
         return out
 
@@ -674,7 +671,7 @@ class RealtimeSession:
                 return self._idle(start_ms, end_ms)
             case turns.ScoreTurn() | turns.Recognize() | turns.Duck() | turns.Unduck():
                 return [effect]
-            case _:
+            case _:  # pragma: no cover
                 assert_never(effect)
 
     def _draft(self, effect: turns.Draft) -> list[Output]:
