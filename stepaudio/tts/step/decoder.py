@@ -125,9 +125,8 @@ class Decoder:
         prompts = [_on(p, self.device, self.flow.encoder_proj.weight.dtype) for p in prompts]
         noise = []
         for item, prompt in zip(items, prompts, strict=True):
-            before, after = _noise(self.flow.config.mel, seed, len(prompt.mel), self.device)
-            frames = after.frames(0, self.flow.config.frames(len(item)))
-            noise.append(torch.cat((before, frames.T.to(self.device)), 1))
+            source = FlowNoise(self.flow.config, seed, len(prompt.mel), self.device)
+            noise.append(source.frames(0, self.flow.config.frames(len(item))))
         mels = self.flow(items, prompts, noise)
         return [HiFTStream(self.hift, seed).push(mel, mel[:, :0])[0].cpu().numpy() for mel in mels]
 
@@ -177,7 +176,7 @@ class FlowStream:
         self._first = 0  # number of the first code that is kept
         self._done = 0  # codes that came out
         self._turn = 0  # chunks that came out
-        self._prompt_noise, self._noise = _noise(flow.config.mel, seed, len(prompt.mel), weight.device)
+        self._noise = FlowNoise(flow.config, seed, len(prompt.mel), weight.device)
         self._foreseen = torch.empty(flow.config.mel, 0, device=weight.device)
 
     def push(self, codes: Sequence[int] | np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
@@ -210,8 +209,7 @@ class FlowStream:
         count = frames(end) - start
         whole = first == 0 and until == end
         mu, mask = self._flow.condition([codes], [self._prompt], [count], None if whole else first)
-        noise = self._noise.frames(start, start + count).T.to(mu.device)
-        noise = torch.cat((self._prompt_noise, noise), 1)
+        noise = self._noise.frames(start, start + count)
         (mel,) = self._flow.solve(mu, mask, [self._prompt], [count], [noise])
         mel = _fade(self._foreseen, mel[:, frames(self._done) - start :])
         now = frames(until) - frames(self._done)
@@ -240,9 +238,19 @@ def _fade(old: Tensor, new: Tensor) -> Tensor:
     return torch.cat((torch.lerp(old[..., :length], new[..., :length], share), new[..., length:]), -1)
 
 
-def _noise(mel: int, seed: int, prompt_frames: int, device: torch.device) -> tuple[Tensor, FrameNoise]:
-    """The flow's noise: of the prompt, [mel, prompt_frames], and of the frames after it."""
-    return FrameNoise(mel, seed + 1).frames(0, prompt_frames).T.to(device), FrameNoise(mel, seed)
+class FlowNoise:
+    """The flow's noise: that of the prompt, and of the frames after it, whichever window they are in."""
+
+    def __init__(self, config: FlowConfig, seed: int, prompt_frames: int, device: torch.device) -> None:
+        self._temperature = config.temperature
+        self._device = device
+        self._prompt = FrameNoise(config.mel, seed + 1).frames(0, prompt_frames)
+        self._target = FrameNoise(config.mel, seed)
+
+    def frames(self, first: int, last: int) -> Tensor:
+        """[mel, frames of the prompt, then those asked for]; see ``FrameNoise.frames``."""
+        rows = torch.cat((self._prompt, self._target.frames(first, last)))
+        return self._temperature * rows.T.to(self._device)
 
 
 def _checked(codes: Sequence[int] | np.ndarray, vocabulary: int, device: torch.device) -> Tensor:

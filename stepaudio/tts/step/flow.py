@@ -40,7 +40,7 @@ class FlowConfig:
         channels: of the U-Net, level by level; decoder_heads of head_dim; blocks: transformer blocks at each
             level; middle: middle blocks.
         guidance: w in (1 + w) v(condition) - w v(nothing).
-        steps: of Euler.
+        steps: of Euler; temperature: of the noise that they start from.
         sample_rate, hop: of the mel, in Hz and samples.
     """
 
@@ -60,6 +60,7 @@ class FlowConfig:
     middle: int = 12
     guidance: float = 0.7
     steps: int = 10
+    temperature: float = 1.0
     sample_rate: int = 22050
     hop: int = 256
 
@@ -511,7 +512,7 @@ class Flow(nn.Module):
         for row, prompt in zip(known, prompts, strict=True):
             row[:, : len(prompt.mel)] = prompt.mel.T
         if noise is None:
-            start = torch.randn(mu.shape, device=mu.device)
+            start = torch.randn(mu.shape, device=mu.device) * self.config.temperature
         else:
             start = nn.utils.rnn.pad_sequence([z.T for z in noise], batch_first=True).transpose(1, 2)
         doubled = None if mask is None else torch.cat((mask, mask))
