@@ -13,6 +13,7 @@ from stepaudio.core.conversation import (
     KEPT,
     SUMMARY_HEAD,
     Message,
+    SpokenWord,
     ToolCall,
     ToolSpec,
     compacted,
@@ -20,6 +21,7 @@ from stepaudio.core.conversation import (
     fit,
     is_summary,
     old_turns,
+    truncate_to_heard,
 )
 
 
@@ -193,3 +195,28 @@ def test_estimates_are_rather_too_large() -> None:
     assert 36 <= estimate_tokens(Message("user", english)) <= 60
     assert 24 <= estimate_tokens(Message("user", chinese)) <= 64
     assert estimate_tokens(calling("x")) > estimate_tokens(Message("assistant", ""))
+
+
+CATS = "I like cats, dogs."
+WORDS = [SpokenWord(2, 0, 100), SpokenWord(7, 100, 300), SpokenWord(13, 300, 500), SpokenWord(18, 600, 900)]
+
+
+@pytest.mark.parametrize(
+    ("heard_ms", "heard"),
+    [
+        (0, ""),
+        (99, ""),
+        (100, "I"),
+        (499.9, "I like"),
+        (500, "I like cats,"),
+        (899, "I like cats,"),
+        (900, CATS),
+        (9999, CATS),
+    ],
+)
+def test_what_was_heard_is_whole_words_as_written(heard_ms, heard) -> None:
+    assert truncate_to_heard(CATS, WORDS, heard_ms) == heard
+
+
+def test_of_what_has_no_words_nothing_was_heard() -> None:
+    assert truncate_to_heard("…", [], 500) == ""
