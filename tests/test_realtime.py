@@ -262,7 +262,7 @@ def test_a_spoken_turn():
     talk.feed(ResponseFinished(draft.response_id))
     assert types(talk.new) == AUDIO_CLOSED
     assert transcript(talk.new[-1]["response"]["output"][0]) == "Yes, it is. Look!"
-    assert not talk.session.responding
+    assert not talk.invariants.open
     talk.feed(Played(draft.response_id, 900))
     assert not talk.session._turns.answering
     assert transcript(talk.item(item_id)) == "Is it here?"
@@ -1028,7 +1028,7 @@ class Chaos:
         """Safe and alive: everything has ended, every draft too, and a question is answered."""
         self.settle()
         seen = self.talk.invariants
-        assert not seen.open and not seen.drafts and not self.talk.session.responding
+        assert not seen.open and not seen.drafts
         assert not self.talk.session._answers and not self.talk.session._drafts
         self.talk.client("session.update", session={"output_modalities": ["text"], "instructions": ""})
         start = ask(self.talk, "Still there?")

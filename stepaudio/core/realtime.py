@@ -122,16 +122,14 @@ class RealtimeSession:
 
     @property
     def oldest_ms(self) -> int:
-        """No command will name audio before this, but for a ``Transcribe`` that was given already."""
+        """Audio before this may be forgotten, but for a ``Transcribe`` that was given already.
+
+        Of a turn longer than ``MAX_TURN_MS``, commands name the beginning all the same.
+        """
         since = self._speech[1] if self._speech else self._free_ms
         if self._turns.config.mode != "none" and self._speech is None:
             since = max(since, self.now_ms - KEEP_MS - self._turns.config.prefix_padding_ms)
         return max(since, self.now_ms - MAX_TURN_MS)
-
-    @property
-    def responding(self) -> bool:
-        """Whether a response is under way that the client knows of."""
-        return any(answer.state is State.OPEN for answer in self._answers.values())
 
     def receive_text(self, text: str | bytes) -> list[Output]:
         """As ``receive``, for a text frame of the client's."""
