@@ -118,6 +118,8 @@ def read_keys(path: Path) -> list[Key]:
     """
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(rows, list):
+            raise ValueError("not a list")
         keys = [Key(**{**row, "scopes": tuple(row["scopes"])}) for row in rows]
     except FileNotFoundError:
         return []
@@ -318,8 +320,8 @@ def check_host(host: str, names: Iterable[str] = ()) -> None:
     Raises:
         ApiError: 403.
     """
-    name = host.lower().rsplit("]", 1)[0].lstrip("[") if host.startswith("[") else host.lower().split(":")[0]
-    name = name.rstrip(".")
+    parts = re.fullmatch(r"\[([0-9a-f:.]+)\](?::\d{1,5})?|([\w.-]+)(?::\d{1,5})?", host.lower(), re.ASCII)
+    name = (parts[1] or parts[2]).rstrip(".") if parts else ""
     if name == "localhost" or name in {known.lower() for known in names}:
         return
     try:
