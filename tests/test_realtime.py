@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stepaudio.core import protocol, turns
+from stepaudio.core import items, turns
 from stepaudio.core.audio import AudioChunk, float_to_g711
 from stepaudio.core.clauses import Clause
 from stepaudio.core.commands import (
@@ -34,7 +34,6 @@ from stepaudio.core.commands import (
     plain,
 )
 from stepaudio.core.conversation import Message, ToolCall
-from stepaudio.core.items import MAX_ITEMS
 from tests.realtime_talk import FRAME_MS, Talk, asked, pcm, play, types
 
 MANUAL = {"audio": {"input": {"turn_detection": None}}}
@@ -662,16 +661,18 @@ def test_deleted_items_are_forgotten_even_while_they_are_written():
     assert asked(ask(talk, "b")) == [("user", "Hi."), ("user", "b")]
 
 
-def test_a_conversation_has_its_bound():
-    talk = Talk(TEXT)
-    for i in range(MAX_ITEMS):
-        talk.session.receive(
-            protocol.parse_client_event(
-                json.dumps({"type": "conversation.item.create", "item": user("x", id=f"i{i}")})
-            )
-        )
-    talk.client("conversation.item.create", item=user("y"))
-    assert talk.error()["code"] == "conversation_full"
+def test_a_conversation_has_its_bound(monkeypatch):
+    monkeypatch.setattr(items, "MAX_ITEMS", 3)
+    monkeypatch.setattr(items, "MAX_CHARS", 100)
+    many, long = Talk(TEXT), Talk(TEXT)
+    for _ in range(3):
+        many.client("conversation.item.create", item=user("x"))
+    long.client("conversation.item.create", item=user("x" * 100, id="a"))
+    for talk in (many, long):
+        talk.client("conversation.item.create", item=user("y"))
+        assert talk.error()["code"] == "conversation_full"
+    long.client("conversation.item.delete", item_id="a")
+    assert types(long.client("conversation.item.create", item=user("y"))) == ADDED
 
 
 def test_audio_that_comes_as_an_item_is_written_down():
