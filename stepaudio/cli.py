@@ -187,6 +187,35 @@ def build_parser() -> argparse.ArgumentParser:
     removing = _command(keys, "remove", _keys_remove, "forget a key", "stepaudio keys remove phone")
     removing.add_argument("name", metavar="NAME", help="of `stepaudio keys list`")
 
+    tokenize = _command(
+        commands,
+        "tokenize",
+        _tokenize,
+        "speech to Step-Audio's codes",
+        "stepaudio tokenize question.wav --tokenizer Step-Audio-Tokenizer",
+        "stepaudio tokenize prompt.wav --trim -o prompt.npz",
+        "stepaudio tokenize clips/*.flac -o codes -f npz --jobs 4",
+    )
+    tokenize.add_argument(
+        "files", metavar="FILE", nargs="+", help="wav, flac, mp3, ogg/opus, m4a, webm; - is standard input"
+    )
+    tokenize.add_argument(
+        "-o",
+        "--output",
+        default="-",
+        metavar="FILE",
+        help=".json or .npz; for several files a folder (default: standard output, one JSON object a line)",
+    )
+    tokenize.add_argument(
+        "-f", "--format", choices=("json", "npz"), default="json", help="in a folder (default: %(default)s)"
+    )
+    tokenize.add_argument("--trim", action="store_true", help="cut silence off, as prompts of voices are cut")
+    tokenize.add_argument(
+        "--as-is", action="store_true", help="leave the level as it is (default: peak to 0.999, as published)"
+    )
+    tokenize.add_argument("--jobs", type=int, metavar="N", help="files at once (default: one a processor)")
+    tokenize.add_argument("--tokenizer", metavar="FOLDER", help="holds the files of Step-Audio-Tokenizer")
+
     voices = _group(commands, "voices", "the voices there are")
     listing = _command(voices, "list", _voices_list, "list the voices", "stepaudio voices list --language zh")
     listing.add_argument("--language", help="only voices that speak it natively: en, zh, ja, …")
@@ -211,6 +240,8 @@ def build_parser() -> argparse.ArgumentParser:
         ("asr", "recognition: speed and errors beside stock faster-whisper"),
         ("tts", "voices: speed beside the stock model, and own voice heard by own ears"),
         ("llm", "language model: right answers, tokens a second, first token"),
+        ("tokenizer", "speech as codes: speed with random weights of the public size"),
+        ("vocoder", "Step's voice in chunks: error and joins by look-ahead, with random weights"),
         ("sessions", "whole talks over the socket: latency, interruptions, how many at once"),
     ):
         command = _command(bench, name, _bench, help, f"stepaudio bench {name} --json > {name}.json")
@@ -467,6 +498,91 @@ def _keys_remove(options: argparse.Namespace) -> None:
     print(f"{options.name}: removed; a server that runs keeps it until it starts anew")
 
 
+def _tokenize(options: argparse.Namespace) -> int:
+    from concurrent.futures import ThreadPoolExecutor, as_completed
+
+    from stepaudio.files import check_writable
+
+    if options.jobs is not None and options.jobs < 1:
+        raise ConfigError("--jobs is 1 or more")
+    targets = _code_files(options)
+    for target in targets:
+        check_writable(target)
+    engine = _engine(options, {"tokenizer.model": options.tokenizer})
+    with _status("loading the tokenizer"):
+        encode = _encoder(engine, options)
+    jobs = min(options.jobs or os.cpu_count() or 1, len(targets))
+    bad = 0
+    with ThreadPoolExecutor(jobs) as pool, _progress("tokenizing", unit="files") as report:
+        pairs = zip(options.files, targets, strict=True)
+        tasks = {pool.submit(encode, file, target): file for file, target in pairs}
+        for done, task in enumerate(as_completed(tasks), 1):
+            try:
+                task.result()
+            except StepAudioError as error:  # one bad file must not cost the others
+                _complain(error if len(tasks) == 1 else f"{tasks[task]}: {error}")
+                bad += 1
+            report(done, len(tasks))
+    return 1 if bad else 0
+
+
+def _code_files(options: argparse.Namespace) -> list[str]:
+    """Where the codes of each file go."""
+    if options.output == "-":
+        return ["-"] * len(options.files)
+    if len(options.files) == 1 and not Path(options.output).is_dir():
+        if Path(options.output).suffix not in (".json", ".npz"):
+            raise ConfigError(f"cannot write {options.output}: its name must end in .json or .npz")
+        return [options.output]
+    folder = Path(options.output)
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is no folder: codes of several files go into one; make it first")
+    names = [f"{Path(file).stem}.{options.format}" for file in options.files]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise ConfigError(f"several files would be written as {min(twice)}: tokenize them one by one")
+    return [str(folder / name) for name in names]
+
+
+def _encoder(engine: Engine, options: argparse.Namespace) -> Callable[[str, str], None]:
+    """A function that tokenizes one file and writes its codes."""
+    import threading
+
+    import numpy as np
+
+    from stepaudio.core.audio import AudioChunk
+    from stepaudio.core.resampling import resample_sinc
+    from stepaudio.files import read_audio, whole_file
+
+    tokenizer = engine.tokenizer
+    from stepaudio.tokenizer.features import RATE, peak_gain, trim  # after the check that torch is there
+
+    one_at_a_time = threading.Lock()  # lines on standard output
+
+    def encode(file: str, target: str) -> None:
+        audio = read_audio(_source(file), None, engine.config.audio.limit_s)
+        samples = resample_sinc(audio.samples, audio.rate, RATE)
+        if not options.as_is:
+            samples = samples * np.float32(peak_gain(samples))
+        if options.trim:
+            samples = trim(samples)
+        codes = tokenizer.encode(AudioChunk(samples, RATE))
+        with one_at_a_time, whole_file(target) as out:
+            if target.endswith(".npz"):
+                np.savez(out, linguistic=codes.linguistic, semantic=codes.semantic, ids=codes.ids())
+                return
+            found = {
+                "file": file,
+                "seconds": round(len(samples) / RATE, 3),
+                "linguistic": codes.linguistic.tolist(),
+                "semantic": codes.semantic.tolist(),
+                "ids": codes.ids(),
+            }
+            out.write((json.dumps(found, ensure_ascii=False) + "\n").encode())
+
+    return encode
+
+
 def _voices_list(options: argparse.Namespace) -> None:
     engine = _engine(options)
     rows = [
@@ -604,7 +720,7 @@ def _data(folder: Path | None) -> Path:
     return folder
 
 
-def _complain(error: Exception) -> None:
+def _complain(error: Exception | str) -> None:
     print(f"stepaudio: {error}", file=sys.stderr)
 
 

@@ -50,6 +50,20 @@ class RecognitionConfig(_Section):
     threads: int = Field(2, ge=1, le=64, description="CPU threads")
 
 
+class TokenizerConfig(_Section):
+    """Speech as Step-Audio's codes."""
+
+    model: str = Field(
+        "step-audio-tokenizer",
+        description="model of the store, or a folder that holds Step-Audio-Tokenizer's files",
+    )
+    device: str = Field("cpu", description="cpu, cuda or cuda:N")
+    threads: int = Field(1, ge=1, le=64, description="CPU threads, of either half")
+    window_s: float = Field(
+        30.0, gt=0, le=30, description="what the semantic half hears at once, seconds; 30 is published"
+    )
+
+
 class LLMConfig(_Section):
     """Mind."""
 
@@ -99,7 +113,9 @@ class ServerConfig(_Section):
     hosts: _Names = Field((), description="names of this machine that pages may be opened under")
     origins: _Names = Field((), description="pages elsewhere that may connect: https://name, …")
     sessions: int | None = Field(None, ge=1, description="talks at once; default: what was measured at start")
-    sessions_per_key: int | None = Field(None, ge=1, description="talks at once of one key; default: no limit")
+    sessions_per_key: int | None = Field(
+        None, ge=1, description="talks at once of one key; default: no limit"
+    )
     requests_per_minute: int = Field(600, ge=1, description="HTTP requests and new talks of one key")
     upload_mb: float = Field(25, gt=0, description="largest audio file that is taken, MB")
     strict_models: bool = Field(False, description="refuse model names that are not listed")
@@ -113,6 +129,7 @@ class Config(_Section):
     audio: AudioConfig = AudioConfig()
     models: ModelsConfig = ModelsConfig()
     recognition: RecognitionConfig = RecognitionConfig()
+    tokenizer: TokenizerConfig = TokenizerConfig()
     llm: LLMConfig = LLMConfig()
     tts: TTSConfig = TTSConfig()
     server: ServerConfig = ServerConfig()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
 import numpy as np
 
 from stepaudio import config as configuration
-from stepaudio.config import Config
+from stepaudio.config import Config, TokenizerConfig
 from stepaudio.core.audio import AudioChunk, join, resample
 from stepaudio.core.clauses import Clause, ClauseSplitter, Mark
 from stepaudio.core.conversation import Message
@@ -45,6 +45,7 @@ from stepaudio.tts.base import Speech, Voice
 if TYPE_CHECKING:
     from stepaudio.recognition.endpointing import SmartTurn
     from stepaudio.recognition.vad import SileroVAD
+    from stepaudio.tokenizer.dual import DualTokenizer
     from stepaudio.tts.text import Pronouncer
     from stepaudio.tts.voices import Speaker
 
@@ -243,6 +244,13 @@ class Engine:
         return WhisperRecognizer(self.store.path(settings.model), vad=self.vad, threads=settings.threads)
 
     @cached_property
+    def tokenizer(self) -> DualTokenizer:
+        """Speech as codes."""
+        model = self.config.tokenizer.model
+        folder = self.store.path(model) if model in self.store.specs else Path(model)
+        return load_tokenizer(folder, self.config.tokenizer)
+
+    @cached_property
     def llm(self) -> LLM:
         """The language model."""
         settings = self.config.llm
@@ -400,6 +408,24 @@ def load(file: Path | str | None = None, **settings: Any) -> Engine:
     """
     flags = {name.replace("__", "."): value for name, value in settings.items()}
     return Engine(configuration.load(Path(file) if file else None, os.environ, flags).config)
+
+
+def load_tokenizer(folder: Path, settings: TokenizerConfig) -> DualTokenizer:
+    """Speech as codes, by the files of a folder.
+
+    Raises:
+        ConfigError: torch is not installed, or as ``DualTokenizer.load``.
+        ModelMissing: as there.
+    """
+    try:
+        from stepaudio.tokenizer.dual import DualTokenizer
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"{error.name} is not installed; get it with: pip install 'stepaudio[step]'"
+        ) from error
+    return DualTokenizer.load(
+        folder, device=settings.device, threads=settings.threads, window_s=settings.window_s
+    )
 
 
 def open_store(config: Config) -> ModelStore:

@@ -175,7 +175,9 @@ class DualStream:
 def _check_folder(folder: Path) -> None:
     """What a folder that cannot be loaded is, rather than the first file that it lacks."""
     if not folder.is_dir():
-        raise ModelMissing(f"no folder {folder}: name one that holds the files of Step-Audio-Tokenizer")
+        raise ModelMissing(
+            f"no folder {folder}: set tokenizer.model to one that holds the files of Step-Audio-Tokenizer"
+        )
     if (folder / CENTRES_FILE).exists():
         return
     inner = folder / "Step-Audio-Tokenizer"
