@@ -39,9 +39,9 @@ UNREAD_BYTES = 4_000_000
 UNREAD_S = 10.0
 """A client that takes nothing for so long is gone."""
 FAST = 2.0
-"""Input that is read at most: seconds of audio a second, after
-``BURST_S``."""
+"""Input that is read at most, seconds of audio a second, …"""
 BURST_S = 30.0
+"""… after so much at once."""
 EVENT_S = 0.005
 """What any event counts for in this, at least: 400 a second."""
 WIRE_BYTES_A_SECOND = 24_000 * 2 * 4 / 3  # of base64
@@ -156,7 +156,7 @@ class Socket:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def leave(self, deadline: float) -> None:
-        """Let the answer under way end, no later than ``deadline`` (``time.monotonic()``); close with 1001."""
+        """Let the answer under way end, until ``deadline`` (``time.monotonic()``); then close with 1001."""
         while self.talk.is_answering and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
         self._close = 1001, "the service ends"

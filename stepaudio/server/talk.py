@@ -25,7 +25,6 @@ from stepaudio.core import turns
 from stepaudio.core.audio import AudioChunk
 from stepaudio.core.clauses import Clause, Mark
 from stepaudio.core.commands import AudioTurn, StartResponse
-from stepaudio.core.echo import EchoGuard
 from stepaudio.core.errors import BackendError, ConfigError, StepAudioError
 from stepaudio.core.resampling import SincResampler
 from stepaudio.core.style import SpeechStyle
@@ -33,6 +32,7 @@ from stepaudio.llm.base import Finished, Sampling, TextDelta
 from stepaudio.recognition.base import RATE
 from stepaudio.recognition.incremental import GrowingTranscript, Pass, same_words
 from stepaudio.respond import AudioDelta, ClauseStarted, Done, ResponseEvent, Spoken, ToolCalled, respond
+from stepaudio.server.hearing import Hearing
 from stepaudio.server.pacing import Pacer
 from stepaudio.server.scheduler import Gate
 from stepaudio.timeline import Timeline
@@ -45,10 +45,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FRAME = 512
-"""Samples of a voice activity frame at 16 kHz (32 ms)."""
-SILENT = 2 / 32768
-"""Peak up to which a frame is digital silence: no model needs to be asked."""
 FRAMES_AT_ONCE = 8
 """Frames scored before others get a turn on the event loop (1 ms; 8 ms where echo is looked for)."""
 TICK_S = 0.25
@@ -61,8 +57,6 @@ WANTED_S = 0.6
 """After the end of the speech, the first audio is wanted: the deadline of what leads to it."""
 HUNG_S = 30.0
 """An answer of which nothing comes for so long has failed."""
-ECHO_S = 2.0
-"""How long after the last audio that was sent its echo is looked for."""
 TRIM_EVERY_MS = 1000
 """How often audio that nobody will ask for is forgotten."""
 TURNS_KEPT = 8
@@ -80,51 +74,6 @@ class Recorder(Protocol):
     """Who writes down what a session was told (``recorder``)."""
 
     def received(self, event: str | bytes | act.EngineEvent) -> None: ...
-
-
-class _Microphone:
-    """What the user's microphone heard: at 16 kHz, in frames, by time."""
-
-    def __init__(self) -> None:
-        self._resampler: tuple[int, SincResampler] | None = None
-        self._rest = np.zeros(0, np.float32)
-        self._frames: deque[np.ndarray] = deque()
-        self._first = 0  # number of the oldest frame kept
-        self._next = 0  # of the frame that ``take`` gives next
-
-    def push(self, chunk: AudioChunk) -> None:
-        if self._resampler is None or self._resampler[0] != chunk.rate:
-            self._resampler = chunk.rate, SincResampler(chunk.rate, RATE)
-        heard = np.concatenate([self._rest, self._resampler[1].push(chunk.samples)])
-        whole = len(heard) // FRAME * FRAME
-        self._frames.extend(np.array(heard[:whole], np.float32).reshape(-1, FRAME))
-        self._rest = heard[whole:]
-
-    def take(self) -> AudioChunk | None:
-        """The next frame that was not taken yet."""
-        at = self._next - self._first
-        if at >= len(self._frames):
-            return None
-        self._next += 1
-        return AudioChunk(self._frames[at], RATE, (self._next - 1) * FRAME)
-
-    def between(self, start_ms: int, end_ms: int) -> np.ndarray:
-        """Samples between two moments, as far as they are still there."""
-        base = self._first * FRAME
-        start, end = (max(0, ms * RATE // 1000 - base) for ms in (start_ms, end_ms))
-        frames = [self._frames[i] for i in range(start // FRAME, min(-(-end // FRAME), len(self._frames)))]
-        if end > len(self._frames) * FRAME:
-            frames.append(self._rest)
-        if not frames:
-            return np.zeros(0, np.float32)
-        first = start // FRAME * FRAME
-        return np.concatenate(frames)[start - first : end - first]
-
-    def forget(self, before_ms: int) -> None:
-        keep_from = min(before_ms * RATE // 1000 // FRAME, self._next)
-        while self._first < keep_from:
-            self._frames.popleft()
-            self._first += 1
 
 
 @dataclass(slots=True, eq=False)
@@ -217,13 +166,9 @@ class Talk:
         """Close code and reason, once the session wants to end."""
         self._engine, self._ears, self._voice, self._send = engine, ears, voice, send
         self._observer, self._recorder, self._clock = observer, recorder, clock
-        self._microphone = _Microphone()
-        self._activity = None
-        self._echo = EchoGuard(RATE)
-        self._sent_until = -math.inf  # audio time until which echo may come back, ms
-        self._now_ms = 0  # audio time
+        self._hearing = Hearing(engine.vad)
         self._next_trim = 0
-        self._arrived: deque[tuple[int, float]] = deque(maxlen=128)  # (audio time, clock) of the last frames
+        self._arrived: deque[tuple[int, float]] = deque(maxlen=128)  # (audio time, clock) of what came last
         self._speech_end_ms = 0
         self._loud = False
         self._language: str | None = None
@@ -278,6 +223,8 @@ class Talk:
             self._recorder.received(text)
         for effect in self.session.receive_text(text):
             self._do(effect)
+        if not self._arrived or self._arrived[-1][0] != self.session.now_ms:
+            self._arrived.append((self.session.now_ms, self._clock()))
         await self._listen()
 
     def expire(self) -> None:
@@ -301,11 +248,11 @@ class Talk:
     def _do(self, effect: wire.ServerEvent | act.Command) -> None:
         match effect:
             case act.AppendAudio(chunk):
-                self._microphone.push(chunk)
+                self._hearing.push(chunk)
             case act.ClearAudio():
                 self._open = None
                 self._turns.clear()
-                self._microphone.forget(self.session.oldest_ms)
+                self._hearing.forget(self.session.oldest_ms)
             case act.StartResponse():
                 self._start(effect)
             case act.ReleaseResponse(response_id):
@@ -359,47 +306,32 @@ class Talk:
 
     async def _listen(self) -> None:
         count = 0
-        while (frame := self._microphone.take()) is not None:
-            self._hear(frame)
+        while (frame := self._hearing.hear()) is not None:
+            self._heard(*frame)
             count += 1
             if count % FRAMES_AT_ONCE == 0:
                 await asyncio.sleep(0)
 
-    def _hear(self, frame: AudioChunk) -> None:
+    def _heard(self, speech: turns.Speech, samples: np.ndarray) -> None:
         now = self._clock()
-        self._now_ms = end_ms = (frame.start + FRAME) * 1000 // RATE
-        self._arrived.append((end_ms, now))
-        prob = self._activity_of(frame)
-        echo = self._echo.likelihood(frame) if end_ms < self._sent_until else self._skip_echo(frame)
-        self._loud = prob >= (0.35 if self._loud else 0.5)
+        self._loud = speech.prob >= (0.35 if self._loud else 0.5)
         if self._loud:
-            self._speech_end_ms = end_ms
+            self._speech_end_ms = speech.end_ms
         if self._open is not None:
-            self._open.growing.push(frame.samples, self._loud)
+            self._open.growing.push(samples, self._loud)
         for answer in list(self._answers.values()):
             self._tell_played(answer, now)
-        self._feed(turns.Speech(prob, end_ms, echo))
+        self._feed(speech)
         if self._open is not None:
             self._advance(self._open)
-        if self._next_trim <= end_ms:
-            self._next_trim = end_ms + TRIM_EVERY_MS
-            self._microphone.forget(self.session.oldest_ms)
-
-    def _activity_of(self, frame: AudioChunk) -> float:
-        if np.abs(frame.samples).max() <= SILENT:
-            return 0.0
-        if self._activity is None:
-            self._activity = self._engine.vad.stream()
-        return self._activity.push(frame)
-
-    def _skip_echo(self, frame: AudioChunk) -> float:
-        self._echo.likelihood(frame)  # keeps its clock: 13 µs while there is nothing to look for
-        return 0.0
+        if self._next_trim <= speech.end_ms:
+            self._next_trim = speech.end_ms + TRIM_EVERY_MS
+            self._hearing.forget(self.session.oldest_ms)
 
     def _clock_at(self, audio_ms: int) -> float:
         """When the audio of that moment arrived."""
-        for end_ms, at in self._arrived:
-            if end_ms >= audio_ms:
+        for until_ms, at in self._arrived:
+            if until_ms >= audio_ms:
                 return at
         return self._clock()
 
@@ -409,7 +341,7 @@ class Talk:
         """Somebody speaks since then: write it down as it grows."""
         self._open = self._turns.get(start_ms)
         if self._open is None:
-            self._open = self._new_turn(start_ms, self._microphone.between(start_ms, self._now_ms))
+            self._open = self._new_turn(start_ms, self._hearing.between(start_ms, self._hearing.now_ms))
 
     def _new_turn(self, start_ms: int, samples: np.ndarray, language: str | None = None) -> _Turn:
         turn = _Turn(start_ms, GrowingTranscript(self._engine.recognizer, language or self._language))
@@ -429,7 +361,7 @@ class Talk:
             return turn
         turn = self._turns.get(part.start_ms)
         if turn is None:
-            turn = self._new_turn(part.start_ms, self._microphone.between(part.start_ms, part.end_ms))
+            turn = self._new_turn(part.start_ms, self._hearing.between(part.start_ms, part.end_ms))
         if isinstance(part, act.Transcribe) and turn is self._open:
             self._open = None  # it is over
         return turn
@@ -488,7 +420,7 @@ class Talk:
             if turn is not None:
                 text = await self._final(turn)
             else:
-                samples = self._microphone.between(start_ms, at_ms)
+                samples = self._hearing.between(start_ms, at_ms)
                 once = GrowingTranscript(self._engine.recognizer, self._language)
                 once.push(samples, True)
                 if (only := once.last()) is None:
@@ -500,7 +432,7 @@ class Talk:
         self._feed(turns.Heard(text, at_ms))
 
     async def _score(self, start_ms: int, at_ms: int) -> None:
-        samples = self._microphone.between(max(start_ms, at_ms - 8000), at_ms)
+        samples = self._hearing.between(max(start_ms, at_ms - 8000), at_ms)
         if not len(samples):
             return
         audio = AudioChunk(samples, RATE)
@@ -751,8 +683,7 @@ class Talk:
             marks += span.marks
             answer.spans.popleft()
         chunk = AudioChunk(block, pacer.rate, pacer.sent - len(block))
-        self._echo.sent(chunk, self._now_ms)
-        self._sent_until = self._now_ms + 1000 * ECHO_S
+        self._hearing.sent(chunk)
         self._feed(act.ResponseAudio(answer.id, chunk, span.clause, tuple(marks)))
 
     def _tell_played(self, answer: _Answer, now: float) -> None:
@@ -768,7 +699,7 @@ class Talk:
             self._feed(act.Played(answer.id, ms))
 
     def _receipt(self, answer: _Answer) -> dict[str, float]:
-        """Where the time went, ms. ``vad`` to ``tts_ttfa`` overlap: a draft is made while silence is awaited."""
+        """Where the time went, ms. A draft is made while silence is awaited: ``vad`` overlaps the others."""
         at = answer.timeline.at
         speech_end = answer.speech_end
         stages = {

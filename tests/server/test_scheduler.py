@@ -27,12 +27,11 @@ def test_the_most_urgent_goes_first():
     order: list[str] = []
 
     async def main(gate: Gate) -> None:
-        async with asyncio.TaskGroup() as group:
-            async with gate.place(0.0):
-                for name, deadline in (("late", 9.0), ("soon", 1.0), ("sooner", 0.5), ("soon too", 1.0)):
-                    group.create_task(gate.run(lambda name=name: order.append(name), deadline))
-                await asyncio.sleep(0)
-                assert gate.waiting == 4
+        async with asyncio.TaskGroup() as group, gate.place(0.0):
+            for name, deadline in (("late", 9.0), ("soon", 1.0), ("sooner", 0.5), ("soon too", 1.0)):
+                group.create_task(gate.run(lambda name=name: order.append(name), deadline))
+            await asyncio.sleep(0)
+            assert gate.waiting == 4
 
     in_loop(main)
     assert order == ["sooner", "soon", "soon too", "late"]
