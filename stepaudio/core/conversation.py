@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
 
-FULL = 0.6
+FULL = 0.75
 """Share of the budget from which on a talk is compacted: well before ``fit`` has to drop turns."""
 
 COMPACT = 0.3

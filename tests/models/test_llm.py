@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from stepaudio.bench.llm import UNSPEAKABLE
-from stepaudio.core.conversation import Message, ToolCall, ToolSpec
+from stepaudio.core.conversation import Message, ToolCall, ToolSpec, is_summary
 from stepaudio.core.errors import BackendError, ConfigError
 from stepaudio.llm.base import LLM, Finished, Sampling, TextDelta
+from stepaudio.llm.compaction import compact
 from stepaudio.llm.llama_cpp import REUSE_TOKENS, LlamaCpp
 from stepaudio.llm.openai_chat import OpenAIChat
 from stepaudio.llm.prompt import SYSTEM_PROMPT
@@ -51,7 +52,7 @@ async def write(llm: LLM, messages: list[Message], **sampling: Any) -> tuple[str
             assert finished is None  # nothing comes after it
             if isinstance(event, TextDelta):
                 text += event.text
-            else:
+            elif isinstance(event, Finished):
                 finished = event
     assert finished is not None
     return text, finished
@@ -163,7 +164,7 @@ def test_nothing_is_written_to_the_terminal_and_nothing_listens_on_the_network(t
     script = f"""
 import asyncio, os
 from pathlib import Path
-from stepaudio.core.conversation import Message, ToolCall, ToolSpec
+from stepaudio.core.conversation import Message, ToolCall, ToolSpec, is_summary
 from stepaudio.llm.base import Sampling
 from stepaudio.llm.llama_cpp import LlamaCpp
 async def main():
@@ -328,3 +329,21 @@ def test_a_draft_that_is_dropped_leaves_the_cache_of_its_turn(tiny: LlamaCpp) ->
 
     finished = asyncio.run(drafts())
     assert finished.prompt_tokens - finished.cached_tokens < 12
+
+
+def test_a_long_talk_is_summed_up_and_goes_on_from_the_cache(tiny: LlamaCpp) -> None:
+    budget = CONTEXT - 160
+
+    async def talk() -> tuple[list[Message], Finished]:
+        messages = [SYSTEM]
+        for n in range(20):
+            messages.append(Message("user", f"This is my remark number {n}. I like it very much."))
+            await write(tiny, messages, max_tokens=2)
+            messages.append(Message("assistant", "So do I. Tell me more."))
+            messages = await compact(tiny, messages, budget) or messages
+        _, finished = await write(tiny, [*messages, Message("user", "And?")], max_tokens=2)
+        return messages, finished
+
+    messages, finished = asyncio.run(talk())
+    assert sum(map(is_summary, messages)) == 1 and messages[0] == SYSTEM
+    assert len(messages) < 20 and finished.cached_tokens > finished.prompt_tokens - 20
