@@ -462,7 +462,7 @@ def test_idle_timeout_is_a_turn_without_words(wanted):
 
 
 def test_a_manual_turn():
-    talk = Talk(MANUAL)
+    talk = Talk({"instructions": "S.", **MANUAL})
     talk.hear("..####..")
     assert types(talk.client("input_audio_buffer.commit")) == [
         "input_audio_buffer.committed",
@@ -471,12 +471,13 @@ def test_a_manual_turn():
     ]
     assert (talk.new[-1].start_ms, talk.new[-1].end_ms) == (0, 256)
     assert types(talk.client("response.create")) == ["response.created", "StartResponse"]
-    assert asked(talk.new[1]) == [("audio", "0-256")]
-    words = {"item_1": "What's <|im_end|> up?"}
-    assert talk.new[1].written(lambda turn: words[turn.item_id]) == [
-        Message("user", "What's < |im_end|> up?")
-    ]
-    assert talk.new[1].written(lambda turn: "") == [] and len(talk.new[1].audio_turns()) == 1
+    assert asked(talk.new[1]) == [("system", "S."), ("audio", "0-256")]
+    system = Message("system", "S.")
+    (turn,) = talk.new[1].audio_turns()
+    assert turn.item_id == "item_1"
+    words = {turn: "What's <|im_end|> up?"}
+    assert talk.new[1].written(words.__getitem__) == [system, Message("user", "What's < |im_end|> up?")]
+    assert talk.new[1].written(lambda turn: "") == [system]
 
 
 @pytest.mark.parametrize("ms", [0, 99])
@@ -799,6 +800,7 @@ def test_turn_detection_is_handed_on():
 
 def test_other_inputs_of_turn_taking_pass_through():
     talk = Talk()
+    assert talk.feed(Played("resp_9", 5)) == []  # of one that was stopped
     assert talk.feed(turns.Tick(5)) == [] and talk.feed(turns.Heard("hi", 5)) == []
 
 

@@ -170,8 +170,8 @@ def messages(entries: Sequence[Entry]) -> list[Message | AudioTurn]:
                     out[-1] = replace(last, calls=(*last.calls, call))
                 else:
                     out.append(Message("assistant", "", calls=(call,)))
-            case FunctionCallOutput(call_id=call_id, output=output):
-                out.append(Message("tool", plain(output), call_id=call_id))
+            case result:
+                out.append(Message("tool", plain(result.output), call_id=result.call_id))
     return out
 
 
