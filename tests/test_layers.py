@@ -55,6 +55,7 @@ FENCES = {  # third party: the only places that may import it
         "stepaudio.llm.step1",
         "stepaudio.tts.step",
         "stepaudio.bench.tokenizer",
+        "stepaudio.bench.vocoder",
     },
     "onnxruntime": {
         "stepaudio.recognition",
