@@ -478,9 +478,15 @@ def serve(
         raise service.failure
 
 
+def _is_mistake(record: logging.LogRecord) -> bool:
+    # Uvicorn 0.54 says so of every socket that is refused with a status of its own.
+    return "without completing handshake" not in record.getMessage()
+
+
 def uvicorn_config(app: FastAPI) -> uvicorn.Config:
     """How uvicorn is to run the service."""
     settings = app.state.service.settings
+    logging.getLogger("uvicorn.error").addFilter(_is_mistake)
     return uvicorn.Config(
         app,
         host=settings.host,
@@ -493,6 +499,7 @@ def uvicorn_config(app: FastAPI) -> uvicorn.Config:
         server_header=False,
         access_log=False,  # it would hold queries; `guard` logs routes and times
         log_config=None,
+        log_level="warning",  # below it, addresses of sockets are logged with their queries
         proxy_headers=False,
         lifespan="on",
     )

@@ -8,6 +8,8 @@ without its innards.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import secrets
 import time
@@ -38,6 +40,9 @@ SCOPE_OF = {
 
 _ROUTES = (*SCOPE_OF, "/v1/models", "/v1/capacity", "/health", "/ready")
 """What is counted and logged by its name; the rest is "other": a path may hold anything."""
+
+DISCARD_S, DISCARD_BYTES = 5.0, 256 * MB
+"""What is read, and thrown away, of a request that is too large."""
 
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -88,7 +93,7 @@ class Guard:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         origin = headers.get("origin")
         out = _Out(scope, send, [(b"x-request-id", request_id.encode()), *_HEADERS])
-        began = time.monotonic()
+        began, receive_all = time.monotonic(), receive
         try:
             try:
                 self._check(scope, headers, origin, out)
@@ -97,13 +102,15 @@ class Guard:
                     return
                 limit = self._body_limits.get(scope["path"], JSON_BYTES)
                 if scope["type"] == "http":
-                    receive = _bounded(receive, headers, limit)
+                    receive = out.bounded(receive, headers, limit)
                 scope.setdefault("state", {})["request_id"] = request_id
                 await self._app(scope, receive, out)
             except StepAudioError as error:
                 raise refusal(error) from error
         except ApiError as error:
             self._metrics.errors_total.labels(error.code or str(error.status)).inc()
+            if error.status == 413:
+                await _discard(receive_all)
             await out.refuse(error)
         except Exception as error:  # a bug: nobody outside learns more than that, and the log no contents
             log.error("%s failed: %s\n%s", request_id, type(error).__name__, _where(error))
@@ -144,10 +151,14 @@ class _Out:
         self._scope, self._send, self.extra = scope, send, extra
         self.status = 0
         self._ended = False
+        self._too_long: ApiError | None = None
 
     async def __call__(self, message: Message) -> None:
         kind = message["type"]
         if kind in ("http.response.start", "websocket.http.response.start", "websocket.accept"):
+            if self._too_long is not None:  # what read the body has made an error of its own of it
+                error, self._too_long = self._too_long, None
+                raise error
             self.status = message.get("status", 101)
             given = list(message.get("headers", ()))
             names = {name.lower() for name, _ in given}
@@ -160,6 +171,7 @@ class _Out:
 
     async def refuse(self, error: ApiError) -> None:
         """Answer with an error, as far as that is still possible."""
+        self._too_long = None
         if self._ended:
             return
         socket = self._scope["type"] == "websocket"
@@ -184,6 +196,26 @@ class _Out:
         await self({"type": f"{prefix}http.response.start", "status": error.status, "headers": headers})
         await self({"type": f"{prefix}http.response.body", "body": body})
 
+    def bounded(self, receive: Receive, headers: Mapping[str, str], limit: int) -> Receive:
+        """The body as it comes, or ``ApiError`` 413 as soon as it is known to be too long (bytes)."""
+        message = f"the request is larger than {limit / MB:.0f} MB; send less at once"
+        too_long = ApiError(413, message, code="request_too_large")
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length) > limit:
+            raise too_long
+        size = 0
+
+        async def next_part() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > limit:
+                self._too_long = too_long
+                raise too_long
+            return message
+
+        return next_part
+
     async def preflight(self) -> None:
         """Tell a page that was let in what it may send (CORS)."""
         headers = [
@@ -195,25 +227,16 @@ class _Out:
         await self({"type": "http.response.body", "body": b""})
 
 
-def _bounded(receive: Receive, headers: Mapping[str, str], limit: int) -> Receive:
-    """The body as it comes, or ``ApiError`` 413 as soon as it is known to be too long."""
-    too_long = ApiError(
-        413, f"the request is larger than {limit / MB:.0f} MB; send less at once", code="request_too_large"
-    )
-    length = headers.get("content-length", "")
-    if length.isdecimal() and int(length) > limit:
-        raise too_long
-    size = 0
-
-    async def bounded() -> Message:
-        nonlocal size
-        message = await receive()
-        size += len(message.get("body", b""))
-        if size > limit:
-            raise too_long
-        return message
-
-    return bounded
+async def _discard(receive: Receive) -> None:
+    """Let a client finish sending, within bounds: one that still sends when its connection is closed sees an
+    error of the network in place of the answer."""
+    size, more = 0, True
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DISCARD_S):
+            while more and size < DISCARD_BYTES:
+                message = await receive()
+                size += len(message.get("body", b""))
+                more = message["type"] == "http.request" and message.get("more_body", False)
 
 
 def _route(path: str) -> str:
