@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 FLAGS = (
     "--headless=new",
@@ -37,8 +37,8 @@ class Page:
     """One tab. ``console`` holds every warning, error and exception that it reported, ``asked`` the addresses
     of all that it loaded."""
 
-    def __init__(self, url: str) -> None:
-        self._socket = connect(url, max_size=None, compression=None)
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
         self._last = 0
         self.console: list[str] = []
         self.asked: list[str] = []
@@ -133,9 +133,6 @@ class Page:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
 
-    def close(self) -> None:
-        self._socket.close()
-
 
 @contextmanager
 def browse(*flags: str) -> Iterator[Page]:
@@ -154,16 +151,13 @@ def browse(*flags: str) -> Iterator[Page]:
             assert browser.stderr is not None
             line = next((line for line in browser.stderr if "DevTools listening on" in line), None)
             assert line, "the browser did not start"
-            root = connect(line.split()[-1], max_size=None)
-            root.send(json.dumps({"id": 1, "method": "Target.getTargets"}))
-            targets = json.loads(root.recv(timeout=30))["result"]["targetInfos"]
-            root.close()
+            with connect(line.split()[-1], max_size=None) as root:
+                root.send(json.dumps({"id": 1, "method": "Target.getTargets"}))
+                targets = json.loads(root.recv(timeout=30))["result"]["targetInfos"]
             id = next(target["targetId"] for target in targets if target["type"] == "page")
-            page = Page(f"ws://{line.split('//')[1].split('/')[0]}/devtools/page/{id}")
-            try:
-                yield page
-            finally:
-                page.close()
+            url = f"ws://{line.split('//')[1].split('/')[0]}/devtools/page/{id}"
+            with connect(url, max_size=None, compression=None) as tab:
+                yield Page(tab)
         finally:
             browser.terminate()
             browser.wait(timeout=20)
