@@ -66,7 +66,8 @@ def run(
         tokenizer.encode(AudioChunk(speech[:_RATE], _RATE))  # memory is taken and threads begin
         on_progress(done := 1, steps)
         for seconds in lengths:
-            samples, row = speech[: seconds * _RATE], {"seconds": seconds}
+            samples = speech[: seconds * _RATE]
+            row: dict[str, float] = {"seconds": seconds}
             for name, work in _WORK.items():
                 began = time.perf_counter()
                 work(tokenizer, samples)
