@@ -1029,7 +1029,7 @@ class Chaos:
                 del self.live[response_id]
                 self.talk.feed(ResponseFinished(response_id))
                 self.obey()
-            for response_id, sent_ms in self.sent.items():
+            for response_id, sent_ms in list(self.sent.items()):
                 self.talk.feed(Played(response_id, sent_ms))
                 self.obey()
             if not self.live and self.talk.session._turns.user is turns.User.SILENT:
