@@ -51,9 +51,9 @@ class Running:
     server: Server
 
     @property
-    def host(self) -> str:
-        """host:port."""
-        return self.url.removeprefix("http://")
+    def address(self) -> tuple[str, int]:
+        """Where it listens."""
+        return "127.0.0.1", int(self.url.rpartition(":")[2])
 
 
 @contextmanager

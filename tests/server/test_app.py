@@ -13,7 +13,7 @@ import time
 import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from stepaudio.core.errors import BackendError, ConfigError
@@ -51,9 +51,13 @@ def bearer(key: str) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"}
 
 
+def socket_url(http: httpx2.Client) -> str:
+    return str(http.base_url).replace("http", "ws").rstrip("/") + "/v1/realtime?model=m"
+
+
 def raw(running: Running, *lines: bytes, body: bytes = b"") -> bytes:
     """Send an HTTP request as it is; what comes back."""
-    with socket.create_connection(tuple(running.host.split(":")), timeout=20) as connection:
+    with socket.create_connection(running.address, timeout=20) as connection:
         connection.sendall(b"\r\n".join(lines) + b"\r\n\r\n" + body)
         answer = b""
         while part := connection.recv(65536):
@@ -201,13 +205,68 @@ def test_strange_names_are_refused(fake):
     ],
 )
 def test_sockets_are_refused_before_they_open(keyed, headers, subprotocols, status):
-    url = str(keyed.base_url).replace("http", "ws").rstrip("/") + "/v1/realtime?model=m"
     with pytest.raises(InvalidStatus) as refused:
-        connect(url, additional_headers=headers, subprotocols=subprotocols or None)
+        connect(socket_url(keyed), additional_headers=headers, subprotocols=subprotocols or None)
     response = refused.value.response
     assert response.status_code == status
     assert json.loads(response.body)["error"]["message"] and response.headers["x-request-id"]
     assert b"mistaken" not in response.body
+
+
+@pytest.mark.parametrize(
+    ("headers", "subprotocols", "answered"),
+    [
+        ({"Authorization": f"Bearer {KEY}"}, None, None),
+        ({}, ["realtime", f"openai-insecure-api-key.{KEY}", "openai-agents-sdk.0.20.0"], "realtime"),
+    ],
+)
+def test_sockets_open_with_a_key(keyed, headers, subprotocols, answered):
+    with connect(socket_url(keyed), additional_headers=headers, subprotocols=subprotocols) as talk:
+        assert talk.subprotocol == answered and talk.response and talk.response.headers["x-request-id"]
+        assert json.loads(talk.recv(timeout=10))["type"] == "session.created"
+
+
+def test_a_talk_begins_with_the_session_of_its_secret(keyed):
+    wanted = {"session": {"type": "realtime", "instructions": "Speak like a pirate."}}
+    secret = keyed.post("/v1/realtime/client_secrets", json=wanted, headers=bearer(KEY)).json()["value"]
+    with connect(socket_url(keyed), additional_headers=bearer(secret)) as talk:
+        session = json.loads(talk.recv(timeout=10))["session"]
+    assert session["instructions"] == "Speak like a pirate."
+
+
+def test_no_more_talks_than_the_machine_holds(start):
+    keys = [Key("a", auth.hash_of(KEY)), Key("one", auth.hash_of(f"{KEY}one"), sessions=1)]
+    service = start({"server.sessions": 2}, keys=keys)
+    with httpx2.Client(base_url=service.url) as http:
+        url, one = socket_url(http), bearer(f"{KEY}one")
+
+        def refused(headers: dict[str, str]) -> tuple[int, str]:
+            with pytest.raises(InvalidStatus) as error:
+                connect(url, additional_headers=headers)
+            response = error.value.response
+            assert int(response.headers["retry-after"]) > 0
+            return response.status_code, json.loads(response.body)["error"]["code"]
+
+        with connect(url, additional_headers=one) as first:
+            first.recv(timeout=10)
+            assert refused(one) == (429, "session_limit_reached")
+            with connect(url, additional_headers=bearer(KEY)) as second:
+                second.recv(timeout=10)
+                assert refused(bearer(KEY)) == (503, "session_limit_reached")
+                assert http.get("/ready").json()["talks"] == {"talks": 2, "open": 2, "free": 0}
+        text = http.get("/metrics", headers=bearer(KEY)).text
+        assert 'sessions_rejected_total{reason="capacity"} 1.0' in text
+
+
+def test_talks_are_closed_with_1001_at_the_end(fake_engine):
+    with running(fake_engine()) as service, httpx2.Client(base_url=service.url) as http:
+        talk = connect(socket_url(http))
+        talk.recv(timeout=10)
+        service.server.should_exit = True
+        with pytest.raises(ConnectionClosed) as closed:
+            while True:
+                talk.recv(timeout=10)
+    assert closed.value.rcvd is not None and closed.value.rcvd.code == 1001
 
 
 # Hostile requests
