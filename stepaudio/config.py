@@ -47,7 +47,7 @@ class RecognitionConfig(_Section):
 
     model: Literal["whisper-base"] = Field("whisper-base", description="recognition model")
     language: Literal["auto", "en", "zh"] = Field("auto", description="language spoken, or auto to detect it")
-    threads: int = Field(2, ge=1, le=64, description="CPU threads")
+    threads: int = Field(1, ge=1, le=64, description="CPU threads")
 
 
 class TokenizerConfig(_Section):
