@@ -6,7 +6,7 @@ import base64
 import json
 from collections import Counter
 from dataclasses import asdict
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, cast, get_args
 
 import numpy as np
 from openai.types.realtime import RealtimeServerEvent
@@ -25,7 +25,8 @@ from stepaudio.core.commands import (
 )
 from stepaudio.core.realtime import Event, Output, RealtimeSession
 
-SDK: TypeAdapter[Any] = TypeAdapter(Annotated[get_args(RealtimeServerEvent)[0], Field(discriminator="type")])
+_EVENTS: Any = get_args(RealtimeServerEvent)[0]
+SDK: TypeAdapter[Any] = TypeAdapter(cast(Any, Annotated[_EVENTS, Field(discriminator="type")]))
 FRAME_MS = turns.FRAME_MS
 
 

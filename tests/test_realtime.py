@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stepaudio.core import items, turns
-from stepaudio.core.audio import AudioChunk, float_to_g711
+from stepaudio.core.audio import AudioChunk, Law, float_to_g711
 from stepaudio.core.clauses import Clause
 from stepaudio.core.commands import (
     AppendAudio,
@@ -422,7 +422,8 @@ def test_words_that_the_voice_does_not_mark_are_told_all_the_same():
 
 
 def test_audio_is_cut_into_frames_and_coded_as_the_client_wants():
-    for kind, law in (("audio/pcm", None), ("audio/pcmu", "mulaw"), ("audio/pcma", "alaw")):
+    laws: dict[str, Law | None] = {"audio/pcm": None, "audio/pcmu": "mulaw", "audio/pcma": "alaw"}
+    for kind, law in laws.items():
         talk = Talk({"audio": {"input": {"turn_detection": None}, "output": {"format": {"type": kind}}}})
         start = ask(talk)
         samples = np.linspace(-1, 1, 3 * start.output_rate, dtype=np.float32)
