@@ -20,6 +20,8 @@ from stepaudio.tokenizer.semantic import NetworkConfig, build_network
 LINGUISTIC = EncoderConfig(output_size=32, linear_units=64, num_blocks=3)
 SEMANTIC = NetworkConfig(n_audio_state=32, n_audio_head=4, n_audio_layer=2)
 
+_LOUD = 10  # times, of the first convolution
+
 
 def write(
     folder: Path,
@@ -61,6 +63,8 @@ def _semantic_weights(config: NetworkConfig, rng: np.random.Generator) -> dict[s
             weights[name] = np.zeros(shape, np.float32)
         else:
             weights[name] = rng.standard_normal(shape, np.float32) / np.float32(np.prod(shape[1:])) ** 0.5
+        if name.endswith("conv1.weight"):  # what is heard has to outweigh where it is heard
+            weights[name] *= _LOUD
     book = weights["quantizer._codebook.embed"]
     book /= np.linalg.norm(book, axis=1, keepdims=True)
     return weights
