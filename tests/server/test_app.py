@@ -259,13 +259,16 @@ def test_no_more_talks_than_the_machine_holds(start):
 
 
 def test_talks_are_closed_with_1001_at_the_end(fake_engine):
-    with running(fake_engine()) as service, httpx2.Client(base_url=service.url) as http:
-        talk = connect(socket_url(http))
+    with (
+        running(fake_engine()) as service,
+        httpx2.Client(base_url=service.url) as http,
+        connect(socket_url(http)) as talk,
+        pytest.raises(ConnectionClosed) as closed,
+    ):
         talk.recv(timeout=10)
         service.server.should_exit = True
-        with pytest.raises(ConnectionClosed) as closed:
-            while True:
-                talk.recv(timeout=10)
+        while True:
+            talk.recv(timeout=10)
     assert closed.value.rcvd is not None and closed.value.rcvd.code == 1001
 
 
