@@ -188,7 +188,7 @@ class ChatRequest(BaseModel):
             "description": "The answer.",
             "content": {
                 "application/json": {"schema": {"type": "object", "required": ["id", "choices"]}},
-                "text/event-stream": {"schema": {"type": "string"}},
+                "text/event-stream": {},
             },
         },
     },

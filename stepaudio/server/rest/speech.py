@@ -59,7 +59,7 @@ class SpeechRequest(BaseModel):
             "description": "The speech, as it is made.",
             "content": {
                 **{media: {"schema": {"type": "string", "format": "binary"}} for media in MEDIA.values()},
-                "text/event-stream": {"schema": {"type": "string"}},
+                "text/event-stream": {},
             },
         },
     },

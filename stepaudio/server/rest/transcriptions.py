@@ -45,7 +45,7 @@ _FORMATS = ("json", "text", "srt", "verbose_json", "vtt", "diarized_json")
             "content": {
                 "application/json": {"schema": {"type": "object", "required": ["text"]}},
                 "text/plain": {"schema": {"type": "string"}},
-                "text/event-stream": {"schema": {"type": "string"}},
+                "text/event-stream": {},
             },
         },
     },
