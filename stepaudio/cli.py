@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import os
 import sys
@@ -173,6 +174,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     serve.add_argument("--voice", help="a voice (`stepaudio voices list`)")
     serve.add_argument("--verbose", action="store_true", help="log every request (never what is said)")
+
+    replay = _command(
+        commands,
+        "replay",
+        _replay,
+        "decide a recorded talk again (`stepaudio serve --set server.record=FOLDER` records them)",
+        "stepaudio replay sess_0123.talk.jsonl",
+    )
+    replay.add_argument("file", help="recording of a talk")
+    replay.add_argument("--json", action="store_true", help="one JSON object")
 
     keys = _group(commands, "keys", "who may use the service")
     adding = _command(
@@ -452,6 +463,25 @@ def _serve(options: argparse.Namespace) -> None:
             on_ready=lambda talks: print(f"Ready, for {talks} talk{'s' * (talks > 1)} at once.", flush=True),
         )
     print("stopped", file=sys.stderr)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from stepaudio.server.recorder import replay
+
+    with _engine(options, {}) as engine:
+        again = replay(options.file, engine.vad)
+    if options.json:
+        print(json.dumps(dataclasses.asdict(again), ensure_ascii=False))
+    else:
+        for at_ms, line in again.decisions:
+            print(f"{at_ms / 1000:9.3f} s  {line}")
+        print(f"{again.frames} frames heard again, {again.changed} of them otherwise", file=sys.stderr)
+    if again.difference is not None:
+        then, now = again.difference
+        print(f"decided otherwise: then {then or 'nothing'!r}, now {now or 'nothing'!r}", file=sys.stderr)
+        return 1
+    print("every decision is the same", file=sys.stderr)
+    return 0
 
 
 def _keys_file(options: argparse.Namespace) -> Path:

@@ -119,6 +119,9 @@ class ServerConfig(_Section):
     requests_per_minute: int = Field(600, ge=1, description="HTTP requests and new talks of one key")
     upload_mb: float = Field(25, gt=0, description="largest audio file that is taken, MB")
     strict_models: bool = Field(False, description="refuse model names that are not listed")
+    record: Path | None = Field(
+        None, description="folder to record talks into, with speech and words; default: nothing is recorded"
+    )
     drain_s: float = Field(10, ge=0, description="at the end: longest wait for answers under way, seconds")
 
 

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -25,6 +24,7 @@ from stepaudio.core.errors import ProtocolError
 from stepaudio.core.realtime import RealtimeSession
 from stepaudio.server.auth import Caller, answered_subprotocol
 from stepaudio.server.errors import ApiError
+from stepaudio.server.recorder import SUFFIX, Recorder, ids
 from stepaudio.server.talk import Talk
 
 if TYPE_CHECKING:
@@ -104,12 +104,6 @@ DEFAULT_VOICE = "marin"
 """Of OpenAI's names; here it is the configured voice of the language that is spoken."""
 
 
-def ids(seed: int) -> Callable[[str], str]:
-    """A maker of ids: with the same seed, the same ones."""
-    dice = random.Random(seed)
-    return lambda kind: f"{kind}_{dice.getrandbits(96):024x}"
-
-
 class Socket:
     """A WebSocket at work. One for each connection.
 
@@ -126,9 +120,16 @@ class Socket:
         self._written = asyncio.Event()
         self._close: tuple[int, str] | None = None
         self._budget = _Budget(time.monotonic())
-        session = RealtimeSession(settings, ids(secrets.randbits(64)), voices=None)
+        seed = secrets.randbits(64)
+        self._recorder = _recorder(service.settings.record, settings, seed)
         self.talk = Talk(
-            session, service.engine, service.ears, service.voice, self._send, observer=service.metrics
+            RealtimeSession(settings, ids(seed)),
+            service.engine,
+            service.ears,
+            service.voice,
+            self._send,
+            observer=service.metrics,
+            recorder=self._recorder,
         )
 
     async def run(self) -> None:
@@ -154,6 +155,8 @@ class Socket:
                 await self._websocket.close(*close)
         tasks[1].cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._recorder is not None:
+            self._recorder.close()
 
     async def leave(self, deadline: float) -> None:
         """Let the answer under way end, until ``deadline`` (``time.monotonic()``); then close with 1001."""
@@ -214,6 +217,19 @@ class Socket:
             self.talk.fail(error)
         finally:
             self.talk.close()
+
+
+def _recorder(folder: Path | None, settings: wire.Settings, seed: int) -> Recorder | None:
+    if folder is None:
+        return None
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return Recorder(folder / f"{settings.id}{SUFFIX}", settings, seed)
+    except OSError as error:
+        log.error(
+            "server.record: %s cannot be written to (%s); the talk is not recorded", folder, error.strerror
+        )
+        return None
 
 
 class _Budget:

@@ -22,7 +22,7 @@ import numpy as np
 from stepaudio.core import commands as act
 from stepaudio.core import protocol as wire
 from stepaudio.core import turns
-from stepaudio.core.audio import AudioChunk
+from stepaudio.core.audio import AudioChunk, float_to_pcm16, pcm16_to_float
 from stepaudio.core.clauses import Clause, Mark
 from stepaudio.core.commands import AudioTurn, StartResponse
 from stepaudio.core.errors import BackendError, ConfigError, StepAudioError
@@ -71,9 +71,10 @@ class Observer(Protocol):
 
 
 class Recorder(Protocol):
-    """Who writes down what a session was told (``recorder``)."""
+    """Who writes down what a session was told and what it decided (``recorder``)."""
 
     def received(self, event: str | bytes | act.EngineEvent) -> None: ...
+    def did(self, effect: wire.ServerEvent | act.Command) -> None: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -246,6 +247,8 @@ class Talk:
             self._do(effect)
 
     def _do(self, effect: wire.ServerEvent | act.Command) -> None:
+        if self._recorder is not None:
+            self._recorder.did(effect)
         match effect:
             case act.AppendAudio(chunk):
                 self._hearing.push(chunk)
@@ -682,6 +685,8 @@ class Talk:
         if not span.samples:
             marks += span.marks
             answer.spans.popleft()
+        # As it will be on the wire: a recording holds it so, and its echo is looked for again in a replay.
+        block = pcm16_to_float(float_to_pcm16(block))
         chunk = AudioChunk(block, pacer.rate, pacer.sent - len(block))
         self._hearing.sent(chunk)
         self._feed(act.ResponseAudio(answer.id, chunk, span.clause, tuple(marks)))

@@ -9,19 +9,22 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncGenerator, Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 
 from stepaudio.config import Config
 from stepaudio.core import protocol as wire
 from stepaudio.core.audio import AudioChunk
 from stepaudio.core.clauses import Clause, Mark
 from stepaudio.core.conversation import Message
-from stepaudio.core.errors import BackendError
+from stepaudio.core.errors import AudioError, BackendError
 from stepaudio.core.realtime import RealtimeSession
 from stepaudio.recognition.base import Transcript
+from stepaudio.server.recorder import Recorder, ids, replay
 from stepaudio.server.talk import HUNG_S, Talk
 from stepaudio.tts.base import Speech
 from tests.fakes import FakeLLM
@@ -89,6 +92,8 @@ class Stage:
         score: Callable[[], float] = lambda: 0.95,
         ears_take_s: float = 0.05,
         voice_takes_s: float = 0.05,
+        recorder: Recorder | None = None,
+        new_id: Callable[[str], str] | None = None,
         **session: Any,
     ) -> None:
         self.loop = asyncio.get_running_loop()
@@ -110,11 +115,12 @@ class Stage:
         self.events: list[tuple[float, dict[str, Any]]] = []
         self.invariants = Invariants()
         self.talk = Talk(
-            RealtimeSession(self.settings, counted_ids()),
+            RealtimeSession(self.settings, new_id or counted_ids()),
             engine,
             InlineGate("ears", clock, ears_take_s),
             InlineGate("voice", clock, voice_takes_s),
             self._sent,
+            recorder=recorder,
             clock=clock,
         )
         self.samples = 0
@@ -392,3 +398,61 @@ def test_only_little_more_is_made_than_will_soon_be_heard():
             assert stage.of("response.done")[0]["response"]["status"] == "cancelled"
 
     run(main)
+
+
+async def record(path: Path) -> list[tuple[float, dict[str, Any]]]:
+    """A talk with a pause, an interruption and a cough."""
+    recorder = Recorder(path, wire.RealtimeSettings(instructions="Be brief."), seed=7)
+    async with Stage(recorder=recorder, new_id=ids(7), llm=FakeLLM("One two three four five six.")) as stage:
+        await stage.hear(QUESTION + "." * 6 + "#" * 20)
+        await stage.until("response.output_audio.delta")
+        await stage.hear("." * 30 + "#" * 40)
+        await stage.until("response.output_audio.delta", 100)
+        await stage.hear("." * 20 + "~" * 9 + "#" * 2 + "." * 9)
+        await stage.until("response.done", 2)
+        await stage.hear("." * 20)
+    recorder.close()
+    return stage.events
+
+
+def test_a_recorded_talk_is_decided_again_to_the_letter(tmp_path: Path):
+    path = tmp_path / "a.talk.jsonl"
+    events = run(lambda: record(path))
+    again = replay(path, Activity())
+    assert again.difference is None
+    assert again.changed == 0
+    assert again.frames > 200
+    lines = [line.split()[0] for _, line in again.decisions]
+    assert {"draft", "release", "stop", "duck", "speech", "done"} <= set(lines)
+    started = [
+        f"speech started at {e['audio_start_ms']} ms"
+        for _, e in events
+        if e["type"].endswith("speech_started")
+    ]
+    assert [line for _, line in again.decisions if line.startswith("speech started")] == started
+    assert path.stat().st_mode & 0o077 == 0
+
+
+def test_another_decision_is_found(tmp_path: Path):
+    path = tmp_path / "a.talk.jsonl"
+    run(lambda: record(path))
+    text = path.read_text("utf-8")
+    path.write_text(text.replace('"decided":"release', '"decided":"keep', 1), "utf-8")
+    then, now = replay(path, Activity()).difference or ("", "")
+    assert then.startswith("keep")
+    assert now.startswith("release")
+
+
+def test_of_a_file_that_ends_in_the_middle_what_is_there_is_replayed(tmp_path: Path):
+    path = tmp_path / "a.talk.jsonl"
+    run(lambda: record(path))
+    path.write_bytes(path.read_bytes()[:-1000])
+    assert replay(path, Activity()).frames > 100
+
+
+def test_another_file_is_no_recording(tmp_path: Path):
+    for text in ("", "{}\n", "RIFF\n", '{"format":99}\n'):
+        path = tmp_path / "b"
+        path.write_text(text)
+        with pytest.raises(AudioError):
+            replay(path, Activity())
