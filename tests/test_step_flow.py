@@ -97,7 +97,8 @@ def test_the_schedule_goes_from_0_to_1_slowly_at_first(flow: Flow):
 def test_masks_are_left_out_where_nothing_is_padded():
     device = torch.device("cpu")
     assert masks([3, 3], device) is None
-    assert masks([3, 1], device).tolist() == [[True] * 3, [True, False, False]]
+    mask = masks([3, 1], device)
+    assert mask is not None and mask.tolist() == [[True] * 3, [True, False, False]]
 
 
 def test_frames_of_codes_at_the_rates_of_the_checkpoint():

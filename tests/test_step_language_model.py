@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
 
@@ -111,7 +111,7 @@ def event(*tokens: int) -> dict[str, object]:
     return {"choices": [{"text": "", "token_ids": list(tokens)}]}
 
 
-def served(url: str) -> Iterator[int]:
+def served(url: str) -> Generator[int, None, None]:
     return Served(url, "tts").generate([1, 2, 3], CodeSampling(seed=4))
 
 

@@ -12,7 +12,7 @@ places (two linguistic, then three semantic) and the end falls between groups.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -50,7 +50,7 @@ class CodeSampling:
 class CodeModel(Protocol):
     """A language model that writes codes."""
 
-    def generate(self, prompt: Sequence[int], sampling: CodeSampling) -> Iterator[int]:
+    def generate(self, prompt: Sequence[int], sampling: CodeSampling) -> Generator[int, None, None]:
         """Merged codes (0..5119), one by one, until the model ends or ``max_tokens`` are reached.
 
         Raises:
@@ -95,7 +95,7 @@ class InProcess:
     def __init__(self, network: Any) -> None:
         self._network = network
 
-    def generate(self, prompt: Sequence[int], sampling: CodeSampling) -> Iterator[int]:
+    def generate(self, prompt: Sequence[int], sampling: CodeSampling) -> Generator[int, None, None]:
         """See ``CodeModel.generate``."""
         left = room(prompt, sampling)
         device = next(self._network.parameters()).device
@@ -159,7 +159,7 @@ class Served:
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._timeout_s = timeout_s
 
-    def generate(self, prompt: Sequence[int], sampling: CodeSampling) -> Iterator[int]:
+    def generate(self, prompt: Sequence[int], sampling: CodeSampling) -> Generator[int, None, None]:
         """See ``CodeModel.generate``."""
         import httpx
 
