@@ -543,7 +543,7 @@ def _tokenize(options: argparse.Namespace) -> int:
         encode = _encoder(engine, options)
     jobs = min(options.jobs or os.cpu_count() or 1, len(targets))
     bad = 0
-    with ThreadPoolExecutor(jobs) as pool, _progress("tokenizing", unit="files") as report:
+    with engine, ThreadPoolExecutor(jobs) as pool, _progress("tokenizing", unit="files") as report:
         pairs = zip(options.files, targets, strict=True)
         tasks = {pool.submit(encode, file, target): file for file, target in pairs}
         for done, task in enumerate(as_completed(tasks), 1):

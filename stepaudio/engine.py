@@ -197,6 +197,8 @@ class Engine:
         """Free the models."""
         if "llm" in self.__dict__:
             self.llm.close()
+        if "tokenizer" in self.__dict__:
+            self.tokenizer.close()
         if self._runner is not None:
             self._runner.close()
             self._runner = None

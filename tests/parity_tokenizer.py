@@ -208,7 +208,8 @@ def check_semantic(case: Case) -> Iterator[Result]:
     from stepaudio.tokenizer.semantic import NetworkConfig, SemanticTokenizer, build_network
 
     given, wanted = case.tensors("inputs"), case.tensors("outputs")
-    network = build_network(case.tensors("weights"), NetworkConfig(**case.config["dims"]))
+    dims = {f.name: case.config["dims"][f.name] for f in fields(NetworkConfig)}
+    network = build_network(case.tensors("weights"), NetworkConfig(**dims))
     tokenizer = SemanticTokenizer(network.SerializeToString())
     for name in case.names:
         feats, reference = given[f"{name}.feat"], wanted[f"{name}.codes"]
