@@ -805,6 +805,16 @@ def test_other_inputs_of_turn_taking_pass_through():
     assert talk.feed(turns.Tick(5)) == [] and talk.feed(turns.Heard("hi", 5)) == []
 
 
+def test_a_model_may_read_ahead():
+    talk = Talk({"instructions": "S.", **TEXT})
+    talk.client("conversation.item.create", item=user("one"))
+    ahead = talk.session.prompt()
+    assert ahead is not None and asked(ahead) == [("system", "S."), ("user", "one")]
+    assert Talk(kind="transcription").session.prompt() is None
+    talk.feed(Closed())
+    assert talk.session.prompt() is None
+
+
 # What plays, and the end
 
 

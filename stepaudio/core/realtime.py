@@ -131,6 +131,13 @@ class RealtimeSession:
             since = max(since, self.now_ms - KEEP_MS - self._turns.config.prefix_padding_ms)
         return max(since, self.now_ms - MAX_TURN_MS)
 
+    def prompt(self) -> StartResponse | None:
+        """What an answer would be told that began now: for a model to read ahead. None: nobody answers."""
+        if self._closed or not isinstance(self.settings, wire.RealtimeSettings):
+            return None
+        answer = Answer("", self._terms(wire.ResponseParams()), None, "", self._new_id)
+        return self._start(answer, self._items.messages(), draft=True)
+
     def receive_text(self, text: str | bytes) -> list[Output]:
         """As ``receive``, for a text frame of the client's."""
         try:
