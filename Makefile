@@ -1,12 +1,12 @@
-# One word per chore. `make run` answers a spoken question; `make test` proves the project.
+# One word per chore. `make run` starts the service and says where to talk; `make test` proves the project.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run setup test check bench lock clean
+.PHONY: run setup test check bench step clients browser lock clean
 .DEFAULT_GOAL := run
 
-run: setup  ## answer the sample question aloud
-	$(BIN)/stepaudio ask stepaudio/samples/question.wav -o answer.wav
+run: setup  ## start the service and say where to open the page
+	$(BIN)/stepaudio serve
 
 setup: .venv/installed  ## environment and models, nothing started
 	$(BIN)/stepaudio models pull
@@ -27,6 +27,22 @@ setup: .venv/installed  ## environment and models, nothing started
 test: setup .venv/installed-dev  ## install what tests need, and pass them
 	$(BIN)/stepaudio models pull qwen2.5-0.5b smollm2-135m
 	$(BIN)/python -m pytest --cov=stepaudio.core --cov-report=term-missing --cov-fail-under=100
+
+# What some tests need beyond that; without it they are skipped, and say so.
+
+step: .venv/installed  ## Step-Audio's own networks: torch and what goes with it (not locked: builds of torch differ)
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[step]'
+
+clients: .cache/clients/installed  ## other people's clients, in an environment of their own
+
+.cache/clients/installed: tests/server/clients/requirements.txt tests/server/clients/node/package-lock.json
+	$(PYTHON) -m venv .cache/clients
+	.cache/clients/bin/python -m pip install --disable-pip-version-check -r tests/server/clients/requirements.txt
+	npm ci --prefix tests/server/clients/node
+	touch $@
+
+browser:  ## Chromium, for the tests of the page (Debian and Ubuntu; asks for root)
+	command -v chromium || (apt-get update && apt-get install -y --no-install-recommends chromium)
 
 check: .venv/installed-dev  ## lint, format, types, licences
 	$(BIN)/ruff check .
