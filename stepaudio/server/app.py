@@ -140,6 +140,10 @@ class Service:
         if self.settings.strict_models and name not in self.models():
             raise no_model(name)
 
+    def waited(self, seconds: float) -> None:
+        """Count what a piece of a request's work waited for its turn."""
+        self.metrics.request_queue_time_seconds.observe(seconds)
+
     def keep_spoken(self, id: str, text: str) -> int:
         """Keep the words of a spoken answer; returns until when (Unix seconds)."""
         until = time.time() + SPOKEN_S

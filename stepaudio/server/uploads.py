@@ -2,8 +2,8 @@
 
 Decoders are large programs that read hostile bytes, so each upload is decoded in a process of its own
 (``python -m stepaudio.server.uploads``): it may take so much memory, so much processor time, and write no
-file; a clock on the wall watches it from outside. What comes back is a number of samples, no more than are
-allowed. One process is kept ready, because starting it takes longer than decoding most uploads.
+large file; a clock on the wall watches it from outside. What comes back is a number of samples, no more than
+are allowed. One process is kept ready, because starting it takes longer than decoding most uploads.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ MEMORY_BYTES = 2_000_000_000
 """Address space of one process; 0.4 GB suffice for ten minutes of stereo at 48 kHz."""
 CPU_S = 30
 """Processor time; ten minutes of stereo FLAC at 48 kHz take 2 s."""
+FILE_BYTES = 4_000_000
+"""Largest file that the process may write: the AAC decoder reads its packets from small ones."""
 WALL_S = 60
 """Of waiting for it, on a loaded machine."""
 AT_ONCE = 2
@@ -142,7 +144,7 @@ def from_base64(text: str, param: str) -> bytes:
 
 
 def _confine(memory_bytes: int, cpu_s: int) -> None:
-    """Bound this process (where the system can: not on Windows). New files can hold nothing."""
+    """Bound this process, where the system can: not on Windows."""
     try:
         import resource
     except ImportError:
@@ -150,6 +152,7 @@ def _confine(memory_bytes: int, cpu_s: int) -> None:
     for kind, most in (
         (resource.RLIMIT_AS, memory_bytes),
         (resource.RLIMIT_CPU, cpu_s),
+        (resource.RLIMIT_FSIZE, FILE_BYTES),
         (resource.RLIMIT_CORE, 0),
     ):
         with contextlib.suppress(ValueError, OSError):  # macOS has no bound on address space

@@ -100,6 +100,26 @@ def test_turns_are_counted_by_their_receipts(fake, http):
     assert 'stepaudio:turn_stage_seconds_count{stage="asr"} 1.0' in text and 'stage="vad"' not in text
 
 
+def test_answers_are_told_to_tracers(fake, http, monkeypatch):
+    trace = pytest.importorskip("opentelemetry.trace", reason="opentelemetry is not installed")
+    told = []
+
+    class Tracer:
+        def start_span(self, name, start_time, attributes):
+            told.append((name, start_time, attributes))
+            return self
+
+        def end(self, end_time):
+            told.append(end_time)
+
+    monkeypatch.setattr(trace, "get_tracer", lambda name: Tracer())
+    http.post("/v1/chat/completions", json=CHAT)
+    (name, began, attributes), ended = told
+    assert name == "chat m" and began < ended
+    assert attributes["gen_ai.operation.name"] == "chat"
+    assert attributes["gen_ai.response.finish_reasons"] == ["stop"] and "hello" not in str(told)
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [

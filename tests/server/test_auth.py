@@ -7,6 +7,7 @@ import stat
 
 import pytest
 
+from stepaudio import cli
 from stepaudio.core.errors import ConfigError
 from stepaudio.server import auth
 from stepaudio.server.auth import ANONYMOUS, SCOPES, Auth, Caller, Key
@@ -131,6 +132,20 @@ def test_missing_key_is_named_with_its_neighbours(tmp_path):
     auth.add_key(tmp_path / "keys.json", "phone")
     with pytest.raises(ConfigError, match="did you mean phone"):
         auth.remove_key(tmp_path / "keys.json", "fone")
+
+
+def test_keys_from_the_command_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = f"server.keys={tmp_path / 'keys.json'}"
+    assert cli.main(["keys", "add", "phone", "--scope", "realtime", "--sessions", "2", "--set", file]) == 0
+    key = capsys.readouterr().out.strip()
+    assert Auth(auth.read_keys(tmp_path / "keys.json")).caller(key).scopes == {"realtime"}
+    assert cli.main(["keys", "list", "--json", "--set", file]) == 0
+    listed = capsys.readouterr().out
+    assert json.loads(listed)[0]["name"] == "phone" and key not in listed
+    assert cli.main(["keys", "remove", "phone", "--set", file]) == 0
+    assert cli.main(["keys", "remove", "phone", "--set", file]) == 2
+    assert cli.main(["keys", "add", "x", "--scope", "all", "--set", file]) == 2
 
 
 # Client secrets

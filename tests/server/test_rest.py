@@ -543,6 +543,26 @@ def test_a_client_that_goes_away_stops_the_work(start):
         assert running == "0.0"
 
 
+def test_a_client_that_reads_nothing_is_dropped(start, monkeypatch):
+    monkeypatch.setattr("stepaudio.server.rest.shared.READ_S", 0.2)
+    slow = start()
+    body = json.dumps({**SPEECH, "input": "word " * 800, "response_format": "wav"}).encode()
+    with socket.socket() as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.connect(slow.address)
+        length = str(len(body)).encode()
+        head = b"POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        raw.sendall(head + b"Content-Length: " + length + b"\r\n\r\n" + body)
+        with httpx2.Client(base_url=slow.url) as http:
+            for _ in range(1000):
+                count = 'request_latency_seconds_count{route="/v1/audio/speech"} 1.0'
+                if count in http.get("/metrics").text:
+                    break
+            else:
+                pytest.fail("the client was not dropped")
+    assert slow.service.admission.running == 0
+
+
 # Client secrets
 
 

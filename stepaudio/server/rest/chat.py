@@ -446,7 +446,7 @@ async def _aloud(
         return engine.speaker.speak(replace(clause, style=style), voice=voice)
 
     def iterate(start: Callable[[], Iterator[Speech]]) -> AsyncGenerator[Speech, None]:
-        return service.voice.iterate(start, lambda: WHENEVER)
+        return service.voice.iterate(start, lambda: WHENEVER, service.waited)
 
     async def run() -> None:
         await respond(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -111,16 +112,24 @@ def voice_of(given: VoiceName) -> Voice | None:
         raise ApiError(400, str(error), code="invalid_value", param="voice") from None
 
 
+class _Unread(Exception):
+    """The client takes nothing."""
+
+
 class _Stream(StreamingResponse):
     """A streamed answer: its generator is closed whatever happens; a client that takes nothing is dropped."""
 
     async def stream_response(self, send: Send) -> None:
         async def timely(message: Any) -> None:
-            async with asyncio.timeout(READ_S):
-                await send(message)
+            try:
+                async with asyncio.timeout(READ_S):
+                    await send(message)
+            except TimeoutError:
+                raise _Unread from None
 
         async with aclosing(cast(AsyncGenerator[bytes, None], self.body_iterator)):
-            await super().stream_response(timely)
+            with contextlib.suppress(_Unread):  # not completed, so its connection is closed
+                await super().stream_response(timely)
 
 
 async def streamed(

@@ -89,7 +89,9 @@ async def _spoken(
 ) -> AsyncGenerator[AudioChunk, None]:
     with service.admission.job():
         said = service.voice.iterate(
-            lambda: service.engine.say(text, voice=voice.id if voice else None, speed=speed), lambda: WHENEVER
+            lambda: service.engine.say(text, voice=voice.id if voice else None, speed=speed),
+            lambda: WHENEVER,
+            service.waited,
         )
         async with aclosing(said) as pieces:
             async for piece in pieces:

@@ -141,7 +141,10 @@ async def heard_of(
             def work(part: AudioChunk = part) -> Transcript:
                 return recognizer.transcribe(part, language=language, mode="accurate", words=words)
 
-            yield audio.seconds, _moved(await service.ears.run(work, WHENEVER), round(1000 * start / RATE))
+            yield (
+                audio.seconds,
+                _moved(await service.ears.run(work, WHENEVER, service.waited), round(1000 * start / RATE)),
+            )
 
 
 def _stretches(service: Service, audio: AudioChunk) -> list[tuple[int, int]]:
