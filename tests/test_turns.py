@@ -50,7 +50,6 @@ from stepaudio.core.turns import (
 
 SERVER = TurnConfig(mode="server_vad", prefix_padding_ms=64, silence_duration_ms=320)
 """Silence alone: ten frames."""
-NO_WAIT = 10**9
 
 
 class Talk:
@@ -188,9 +187,9 @@ def semantic(score: float | None, text: str | None = None, config: TurnConfig | 
 
 
 def test_the_surer_the_turn_model_the_sooner_the_end() -> None:
-    waits = [semantic(score) for score in (1.0, 0.7, 0.3, 0.0)]
+    waits = [semantic(score) or 0 for score in (1.0, 0.7, 0.3, 0.0)]
     config = TurnConfig()
-    assert waits == sorted(waits)  # pyright: ignore
+    assert waits == sorted(waits)
     assert waits[0] == -(-config.end_after_ms // FRAME_MS)
     assert waits[-1] == -(-config.doubt_after_ms // FRAME_MS)
 
@@ -271,12 +270,9 @@ def test_a_speaker_who_pauses_long_is_waited_for_longer() -> None:
 def test_a_turn_declared_over_too_early_teaches_patience() -> None:
     talk = Talk(TurnConfig())
     talk.score = 1.0
-    for _ in range(5):
+    for _ in range(8):
         talk.say("#" * 8 + "." * 18)
-    gaps = [
-        b - a for a, b in zip(*[iter(int(x.split()[0]) for x in talk.lines(SpeechStarted, TurnEnded))] * 2)
-    ]  # noqa: B905
-    assert gaps[-1] > gaps[0]
+    assert 1 <= len(talk.lines(TurnEnded)) < 8  # the later pauses are waited out
 
 
 # Interruptions
@@ -324,10 +320,25 @@ def test_a_word_that_says_stop_stops_at_once(text: str) -> None:
 def test_other_words_stop_when_enough_was_heard() -> None:
     config = TurnConfig()
     talk = Talk(config).answer()
-    talk.text = "what about"
+    talk.text = "what about Paris"
     talk.say("#" * 40)
     frame = int(talk.lines(Cancel)[0].split()[0])
     assert config.words_ms <= frame * FRAME_MS < config.words_ms + config.words_every_ms + FRAME_MS
+
+
+def test_a_backchannel_that_is_misheard_as_it_grows_stays_one() -> None:
+    talk = Talk(TurnConfig()).answer()
+    for text in ("I see.", "I C", "", "I see"):
+        talk.text = text
+        talk.say("#" * 6)
+    assert talk.say("." * 12).lines(Cancel) == []
+
+
+@pytest.mark.parametrize("text", ["", "Thank you."])
+def test_long_sounds_without_words_are_not_believed_for_long(text: str) -> None:
+    talk = Talk(TurnConfig()).answer()
+    talk.text = text
+    assert talk.say("#" * 40 + "." * 12).lines() == ["2 Duck", "50 Unduck"]
 
 
 def test_quiet_without_a_verdict_is_no_interruption() -> None:
@@ -349,6 +360,12 @@ def test_own_voice_never_interrupts() -> None:
     assert Talk(TurnConfig()).answer().say("e" * 100).lines() == []
 
 
+def test_a_candidate_that_turns_out_to_be_our_own_voice_is_none() -> None:
+    talk = Talk(TurnConfig()).answer()
+    talk.text = "and that is why the moon"
+    assert talk.say("#" * 6 + "eee").lines() == ["2 Duck", "8 Unduck"]
+
+
 def test_while_the_agent_is_heard_an_onset_must_be_clearer() -> None:
     talk = Talk(TurnConfig(threshold=0.3, overlap_threshold=0.95)).answer()
     assert talk.say("#" * 30).lines() == []
@@ -359,11 +376,12 @@ def test_interruptions_may_be_forbidden_and_are_answered_then() -> None:
     talk.score = 1.0
     talk.say("#" * 40 + "." * 40)
     assert [line.split()[1] for line in talk.lines()] == ["SpeechStarted", "TurnEnded"]
-    start = talk.log[-1][1].start_ms  # pyright: ignore
-    assert talk.give(ResponseEnded("a"))[:2] == [
-        Draft("resp_1", start, talk.log[-3][1].end_ms),
+    ended = talk.log[-1][1]
+    assert isinstance(ended, TurnEnded)
+    assert talk.give(ResponseEnded("a")) == [
+        Draft("resp_1", ended.start_ms, ended.end_ms),
         Release("resp_1"),
-    ]  # pyright: ignore
+    ]
 
 
 def test_a_burst_during_an_answer_that_cannot_be_interrupted_is_nothing() -> None:
@@ -552,6 +570,7 @@ def test_every_state_can_be_reached_and_left() -> None:
     ("text", "kind"),
     [
         ("", Words.NONE),
+        ("Thank you.", Words.NONE),
         (" .", Words.NONE),
         ("you", Words.NONE),
         ("(Cough)", Words.NONE),
@@ -567,10 +586,12 @@ def test_every_state_can_be_reached_and_left() -> None:
         ("Nevermind.", Words.STOP),
         ("等一下，", Words.STOP),
         ("别说了", Words.STOP),
-        ("no, Paris", Words.OTHER),
-        ("stopwatch", Words.OTHER),
-        ("right turn", Words.OTHER),
-        ("好像不是", Words.OTHER),
+        ("no, Paris", Words.STOP),
+        ("stopwatch", Words.UNCLEAR),
+        ("right turn", Words.UNCLEAR),
+        ("好像", Words.UNCLEAR),
+        ("what about Paris", Words.OTHER),
+        ("好像是这个", Words.OTHER),
     ],
 )
 def test_words(text: str, kind: Words) -> None:

@@ -8,21 +8,25 @@ coughs, music, the agent's own voice from a loudspeaker, or an interruption on t
 for the interruptions alone. **Ends of turns.** A clip is played to a listening agent: when is its answer
 heard, and was the speaker done?
 
-Even and odd examples are reported apart: the settings of ``TurnConfig`` were chosen on the even ones.
+Even and odd examples of a kind are reported apart: the settings of ``TurnConfig`` were chosen on the even
+ones.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stepaudio.bench import samples
+from stepaudio.config import Config
 from stepaudio.core.audio import AudioChunk, join, resample
 from stepaudio.core.echo import EchoGuard
 from stepaudio.core.turns import (
+    FRAME_MS,
     Agent,
     Cancel,
     CreateResponse,
@@ -44,7 +48,7 @@ from stepaudio.engine import Engine
 from stepaudio.recognition.base import RATE, Endpointing, Recognizer, VoiceActivity
 
 if TYPE_CHECKING:
-    pass
+    from rich.console import RenderableType
 
 FRAME = 512
 STOPS = ("interruption", "order", "over echo")
@@ -404,3 +408,146 @@ def judge(turn: Turn, course: Course) -> Answer:
     decision = course.released[-1] - turn.end_ms if course.released else None
     heard = course.heard[-1] - turn.end_ms if course.heard else None
     return Answer(turn, decision, heard, early, course.answered)
+
+
+# The figures
+
+HALVES = ("tuned on", "held out")
+
+
+def run(
+    config: Config,
+    data: Path,
+    *,
+    limit: int | None = None,
+    on_progress: Callable[[float, float | None], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Both parts, on at most ``limit`` examples of each kind.
+
+    Raises:
+        ConfigError: ``data`` lacks the clips.
+    """
+    with Engine(config) as engine:
+        ears = Ears(engine.vad, engine.endpointing, engine.recognizer)
+        scenes, turns = overlaps(engine, data, limit), spoken_turns(data, limit)
+        total = len(scenes) + len(turns)
+        stops: list[tuple[Overlap, Course]] = []
+        for scene in scenes:
+            course = converse(ears, scene.microphone, agent=scene.agent, loudspeaker=scene.loudspeaker)
+            stops.append((scene, course))
+            on_progress(len(stops), total)
+        answers: list[Answer] = []
+        for turn in turns:
+            answers.append(judge(turn, converse(ears, turn.microphone)))
+            on_progress(len(stops) + len(answers), total)
+    return {"overlaps": confusion(stops), "turns": punctuality(answers), "targets": TARGETS}
+
+
+def confusion(courses: list[tuple[Overlap, Course]]) -> dict[str, Any]:
+    """How often the agent stopped, by kind; false and missed stops, by half; and how soon.
+
+    A stop before the interruption begins is a false stop, and the interruption missed.
+    """
+    kinds: dict[str, dict[str, Any]] = {}
+    counts = {half: {"false": 0, "missed": 0, "others": 0, "interruptions": 0} for half in HALVES}
+    for kind in dict.fromkeys(scene.kind for scene, _ in courses):
+        rows = [(scene, course) for scene, course in courses if scene.kind == kind]
+        stops, ducks = [], []
+        for n, (scene, course) in enumerate(rows):
+            count = counts[HALVES[n % 2]]
+            right = [at - scene.onset_ms for at in course.stopped if at >= scene.onset_ms - FRAME_MS]
+            ducks += [at - scene.onset_ms for at in course.ducked if at >= scene.onset_ms - FRAME_MS][:1]
+            stops += right
+            if kind in STOPS:
+                count["interruptions"] += 1
+                count["missed"] += not right
+                count["false"] += len(course.stopped) > len(right)
+            else:
+                count["others"] += 1
+                count["false"] += bool(course.stopped)
+        kinds[kind] = {
+            "examples": len(rows),
+            "stopped": len(stops) if kind in STOPS else sum(bool(course.stopped) for _, course in rows),
+            "should_stop": kind in STOPS,
+            "stop_ms": _quantiles(stops) if kind in STOPS else None,
+            "duck_ms": _quantiles(ducks),
+        }
+    shares = {
+        half: {
+            "false_stops": _share(count["false"], count["others"]),
+            "missed_stops": _share(count["missed"], count["interruptions"]),
+        }
+        for half, count in counts.items()
+    }
+    return {"kinds": kinds, **shares}
+
+
+def punctuality(answers: list[Answer]) -> dict[str, Any]:
+    """Answers heard too early, turns never answered, ms from the end of speech; by kind and by half."""
+    kinds = dict.fromkeys(answer.turn.kind for answer in answers)
+    ranked = [[a for a in answers if a.turn.kind == kind] for kind in kinds]
+    groups = dict(zip(kinds, ranked, strict=True))
+    for i, half in enumerate(HALVES):
+        groups[half] = [answer for group in ranked for answer in group[i::2]]
+    return {
+        name: {
+            "turns": len(group),
+            "early": _share(sum(answer.early for answer in group), len(group)),
+            "unanswered": sum(not answer.answered for answer in group),
+            "decision_ms": _quantiles([a.decision_ms for a in group if a.decision_ms is not None]),
+            "heard_ms": _quantiles([a.heard_ms for a in group if a.heard_ms is not None]),
+        }
+        for name, group in groups.items()
+    }
+
+
+def _share(part: int, whole: int) -> float:
+    return round(part / whole, 3) if whole else 0.0
+
+
+def _quantiles(values: list[int]) -> dict[str, int] | None:
+    if not values:
+        return None
+    return {f"p{q}": round(float(np.percentile(values, q))) for q in (50, 95)}
+
+
+def render(result: dict[str, Any]) -> RenderableType:
+    """The figures as tables."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+
+    def cell(quantiles: dict[str, int] | None) -> str:
+        return "" if quantiles is None else f"{quantiles['p50']} / {quantiles['p95']}"
+
+    look = {"box": box.SIMPLE_HEAD, "pad_edge": False}
+    stops = Table(
+        "heard over the answer", "examples", "stopped", "went on", "ducked, ms", "stopped, ms", **look
+    )
+    for kind, row in result["overlaps"]["kinds"].items():
+        wanted = "stop" if row["should_stop"] else "go on"
+        went_on = row["examples"] - row["stopped"]
+        stops.add_row(
+            f"{kind} (should {wanted})",
+            str(row["examples"]),
+            str(row["stopped"]),
+            str(went_on),
+            cell(row["duck_ms"]),
+            cell(row["stop_ms"]),
+        )
+    turns = Table("turns", "number", "answered early", "never", "decision, ms", "answer heard, ms", **look)
+    for name, row in result["turns"].items():
+        turns.add_row(
+            name,
+            str(row["turns"]),
+            f"{row['early']:.1%}",
+            str(row["unanswered"]),
+            cell(row["decision_ms"]),
+            cell(row["heard_ms"]),
+        )
+    lines = [
+        f"{half}: false stops {shares['false_stops']:.1%}, missed stops {shares['missed_stops']:.1%}"
+        f" (at most {result['targets']['false_stops']:.0%} wanted)"
+        for half, shares in ((half, result["overlaps"][half]) for half in HALVES)
+    ]
+    return Group(stops, "\n".join(lines), "", turns, "times: median / 95th percentile, audio time")

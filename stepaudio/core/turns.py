@@ -30,7 +30,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Literal, assert_never
+from typing import Literal
 
 FRAME_MS = 32
 """Of one voice activity frame."""
@@ -289,7 +289,7 @@ class TurnConfig:
     # Listening: the end of a semantic_vad turn.
     score_every_ms: int = 192
     """The turn model is asked again as the silence grows: it hears it."""
-    end_after_ms: int = 320
+    end_after_ms: int = 384
     """Silence that ends a turn which the turn model calls complete."""
     doubt_after_ms: int = 1100
     """Silence that ends a turn which it calls incomplete, when the words say nothing."""
@@ -312,10 +312,10 @@ class TurnConfig:
     burst_quiet_ms: int = 96
     words_ms: int = 320
     """Words other than stop words count once the recogniser has heard this much of the speech."""
-    sustain_ms: int = 640
-    """Speech of this length that is not known to be a backchannel is an interruption."""
+    sustain_ms: int = 704
+    """Speech of this length whose words are unclear is an interruption: backchannels are shorter."""
     backchannel_ms: int = 1600
-    """Speech of this length is an interruption even if it is known to be all backchannels."""
+    """Speech of this length is an interruption even if its words are all backchannels, or none."""
     verdict_quiet_ms: int = 320
     """Quiet after which a candidate without a verdict is none."""
 
@@ -389,41 +389,53 @@ class Words(Enum):
     """Nothing, or what recognisers write for noise."""
     BACKCHANNEL = auto()
     """"Go on, I am listening.\""""
-    STOP = auto()
+    UNCLEAR = auto()
+    """Something short that is none of these; it may be misheard."""
     OTHER = auto()
+    STOP = auto()
 
 
 # Compared with the text in lower case, without signs and white space.
 _BACKCHANNELS = (
     "m+-?h+m+|h+m+|m+|u+h+-?h+u+h+|u+h+|u+m+|a+h+a*|o+h+|huh|ye+ah*|yep|yup|yes|ok|okay|right|sure|true|exactly"
     "|isee|gotit|gotcha|great|good|nice|cool|wow|really|indeed|alright|allright|ofcourse|absolutely|definitely"
-    "|thankyou|thanks|aha|ooh|well|so|fine|makessense|thatsright|interesting"
+    "|aha|ooh|well|so|fine|makessense|thatsright|interesting"
     "|嗯+|恩+|唔+|噢+|哦+|喔+|啊+|呃+|哎+|诶+|欸+|对+啊?|对的|好+|好的|好吧|好啊|是+|是的|是啊|是吗|行+|行吧|没错|当然|可以|明白|明白了|知道了|"
-    "了解|这样啊|原来如此|真的|真的吗|有道理|谢谢|系|系啊|係|啱|mhm"
+    "了解|这样啊|原来如此|真的|真的吗|有道理|系|系啊|係|啱|mhm"
 )
 _BACKCHANNEL = re.compile(f"(?:{_BACKCHANNELS})+")
 _STOP = re.compile(
     r"\b(?:stop|wait|hold on|hang on|hold up|shut up|be quiet|quiet|pause|enough|never ?mind|excuse me"
     r"|cancel that|no no|not that|let me|sorry but)\b"
     "|等一下|等下|等等|等一等|等会|稍等|停|别说|别讲|不要说|不要讲|不用说|闭嘴|打住|够了|安静|先别|算了"
-    "|唔好讲|收声"
+    "|唔好讲|收声|^(?:等|别|不对|不是)"
+    r"|^(?:no|but|actually)\b"
 )
 _NOISE_TEXT = re.compile(  # what Whisper writes where nobody speaks (seen on music, kitchen noise, coughs)
-    "(?:you|bye+|thanksforwatching|thankyouforwatching|music|applause|laughter|cough|coughing|sigh|silence"
+    "(?:you|(?:thankyou)+|thanks|bye+|byebye|谢谢|loveyou|seeyounexttime|illseeyounexttime|thanksforwatching|thankyouforwatching|music|applause|laughter|cough|coughing|sigh|silence"
     "|blankaudio|theend|字幕.*|谢谢观看|谢谢大家|谢谢收看|请不吝点赞.*)?"
 )
 _SIGNS = re.compile(r"[\W_]+")
+_ENOUGH = re.compile(
+    r"[\u4e00-\u9fff]{4}|(?:[^\W\u4e00-\u9fff]+\W+){2}[^\W\u4e00-\u9fff]"
+)  # 4 characters, 3 words
 
 
 def words(text: str) -> Words:
-    """What ``text``, heard while the agent speaks, says: "stop", "go on", something else, or nothing."""
-    text = text.lower().replace("'", "").replace("’", "")
+    """What ``text``, heard while the agent speaks, says: "stop", "go on", something else, or nothing.
+
+    Short pieces of speech are misheard: of "mm-hm" a recogniser makes "Mom", of 嗯 "then". So something else
+    is OTHER from three words or four Chinese characters on, and UNCLEAR before.
+    """
+    text = text.lower().replace("'", "").replace("’", "").strip()
     bare = _SIGNS.sub("", text)
     if _NOISE_TEXT.fullmatch(bare):
         return Words.NONE
     if _STOP.search(text):
         return Words.STOP
-    return Words.BACKCHANNEL if _BACKCHANNEL.fullmatch(bare) else Words.OTHER
+    if _BACKCHANNEL.fullmatch(bare):
+        return Words.BACKCHANNEL
+    return Words.OTHER if _ENOUGH.search(text) else Words.UNCLEAR
 
 
 _NEEDS_NOUN = frozenset("a an the my your our their its and or nor because than every".split())
@@ -496,11 +508,13 @@ class TurnTaker:
         self._onset = 0  # of the turn's (or candidate's) first speech
         self._speech_end = 0  # of its last speech
         self._loud_since: int | None = None  # start of the run of speech frames that lasts
+        self._echo_frames = 0  # in a row
         self._asked = 0  # when the turn model or, of a candidate, the recogniser was last asked
         self._idle_since: int | None = None  # end of the last answer, while nobody has spoken since
         # What is known of the turn.
         self._score: float | None = None  # in this pause
         self._heard: Heard | None = None
+        self._said = Words.NONE  # by a candidate
         self._waiting: tuple[int, int] | None = None  # turns that ended and have no answer yet
         self._habit = 0.0  # pauses of this speaker within turns, ms
         # Wall time.
@@ -554,10 +568,8 @@ class TurnTaker:
                     self._idle_since = self._now
             case Tick(now_ms):
                 out = self._tick(now_ms)
-            case Configure(config):
-                out = self._configure(config)
             case _:
-                assert_never(event)
+                out = self._configure(event.config)
         return out + self._joint()
 
     def _joint(self) -> list[Effect]:
@@ -624,6 +636,7 @@ class TurnTaker:
         self._last_audio = None
         if self.config.mode == "none":
             return []
+        self._echo_frames = self._echo_frames + 1 if event.echo >= self.config.echo_threshold else 0
         loud = self._is_loud(event)
         if not loud:
             self._loud_since = None
@@ -636,6 +649,8 @@ class TurnTaker:
             case User.CANDIDATE:
                 if loud:
                     self._speech_end = self._now
+                if self._echo_frames >= 2:  # the guard needs some 200 ms to know our own voice
+                    return self._dismiss()
                 return self._candidate()
             case User.SPEAKING:
                 if loud:
@@ -643,14 +658,13 @@ class TurnTaker:
                 elif self._quiet >= self._pause_after:
                     return self._pause()
                 return []
-            case User.PAUSING:
+            case _:  # PAUSING
                 if run >= self.config.resume_ms:
                     return self._speaks("resume")
                 return [] if loud else self._ask_again() + self._end_if_over()
-        assert_never(self.user)
 
     def _is_loud(self, event: Speech) -> bool:
-        if event.echo >= self.config.echo_threshold:
+        if self._echo_frames:
             return False
         if self.user in (User.SPEAKING, User.CANDIDATE):
             return event.prob >= self.config.threshold - self.config.hysteresis
@@ -674,7 +688,7 @@ class TurnTaker:
         if run >= (self.config.duck_after_ms if overlap else self.config.min_speech_ms):
             since, previous_end = self._now - run, self._speech_end
             self._onset, self._speech_end = since, self._now
-            self._heard = None
+            self._heard, self._said = None, Words.NONE
             self._asked = since
             if overlap:
                 self._move_user("sound")
@@ -770,6 +784,10 @@ class TurnTaker:
         self._heard = heard
         match self.user:
             case User.CANDIDATE:
+                # A backchannel stays one while longer hearings are no clearer: "I see", "I c".
+                said = words(heard.text)
+                unsure = said in (Words.NONE, Words.UNCLEAR)
+                self._said = Words.BACKCHANNEL if unsure and self._said is Words.BACKCHANNEL else said
                 return self._candidate()
             case User.PAUSING:
                 return self._end_if_over()
@@ -786,9 +804,7 @@ class TurnTaker:
             case "confirmed":
                 return self._speaks("confirmed")
             case "dismissed":
-                self._move_user("dismissed")
-                self._loud_since = None
-                return [Unduck(self.response_id)] if self.config.interrupt_response else []
+                return self._dismiss()
         wait = self.config.first_words_ms if self._asked == self._onset else self.config.words_every_ms
         if self._now - self._asked < wait:
             return []
@@ -796,15 +812,16 @@ class TurnTaker:
         return [Recognize(self._turn_start, self._now)]
 
     def _verdict(self) -> Literal["confirmed", "dismissed"] | None:
-        config, heard = self.config, self._heard
-        said = Words.NONE if heard is None else words(heard.text)
-        heard_until = self._onset if heard is None else min(heard.end_ms, self._speech_end)
+        config, said = self.config, self._said
         length = self._speech_end - self._onset
         if said is Words.STOP:
             return "confirmed"
-        if said is Words.OTHER and heard_until - self._onset >= config.words_ms:
+        heard_ms = 0 if self._heard is None else min(self._heard.end_ms, self._speech_end) - self._onset
+        if said is Words.OTHER and heard_ms >= config.words_ms:
             return "confirmed"
-        if length >= (config.backchannel_ms if said is Words.BACKCHANNEL else config.sustain_ms):
+        # Without a recogniser length decides; long sounds in which it finds no words are music.
+        unclear = self._heard is None or said in (Words.UNCLEAR, Words.OTHER)
+        if length >= (config.sustain_ms if unclear else config.backchannel_ms):
             return "confirmed"
         burst = length <= config.burst_ms and said is not Words.OTHER
         if self._quiet >= (config.burst_quiet_ms if burst else config.verdict_quiet_ms):
