@@ -580,30 +580,24 @@ def _encoder(engine: Engine, options: argparse.Namespace) -> Callable[[str, str]
 
     import numpy as np
 
-    from stepaudio.core.audio import AudioChunk
-    from stepaudio.core.resampling import resample_sinc
     from stepaudio.files import read_audio, whole_file
+    from stepaudio.tokenizer.features import prepare
 
     tokenizer = engine.tokenizer
-    from stepaudio.tokenizer.features import RATE, peak_gain, trim  # after the check that torch is there
 
     one_at_a_time = threading.Lock()  # lines on standard output
 
     def encode(file: str, target: str) -> None:
         audio = read_audio(_source(file), None, engine.config.audio.limit_s)
-        samples = resample_sinc(audio.samples, audio.rate, RATE)
-        if not options.as_is:
-            samples = samples * np.float32(peak_gain(samples))
-        if options.trim:
-            samples = trim(samples)
-        codes = tokenizer.encode(AudioChunk(samples, RATE))
+        audio = prepare(audio, level=not options.as_is, cut=options.trim)
+        codes = tokenizer.encode(audio)
         with one_at_a_time, whole_file(target) as out:
             if target.endswith(".npz"):
                 np.savez(out, linguistic=codes.linguistic, semantic=codes.semantic, ids=codes.ids())
                 return
             found = {
                 "file": file,
-                "seconds": round(len(samples) / RATE, 3),
+                "seconds": round(audio.seconds, 3),
                 "linguistic": codes.linguistic.tolist(),
                 "semantic": codes.semantic.tolist(),
                 "ids": codes.ids(),

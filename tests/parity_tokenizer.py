@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from stepaudio.core.audio import AudioChunk
 from stepaudio.core.codes import AudioCodes, editx_pairs
 from stepaudio.core.resampling import resample_sinc
 from stepaudio.tokenizer import features
@@ -89,10 +90,13 @@ def check_preparation(case: Case) -> Iterator[Result]:
         row, samples = case.config["cases"][name], given[f"{name}.wav"][0]
         resampled = resample_sinc(samples, row["sr"], features.RATE)
         yield compare(f"{name}.resampled", resampled[None], wanted[f"{name}.resampled"], 1e-5)
-        loud = resampled * np.float32(features.peak_gain(resampled))
+        audio = AudioChunk(samples, row["sr"])
+        loud = features.prepare(audio).samples
         yield compare(f"{name}.norm", loud[None], wanted[f"{name}.norm"], 1e-5)
         yield same(f"{name}.trim_index", list(features.speech_span(loud)), row["trim_index"])
-        yield compare(f"{name}.trim", features.trim(loud)[None], wanted[f"{name}.trim"], 1e-5)
+        yield compare(
+            f"{name}.trim", features.prepare(audio, cut=True).samples[None], wanted[f"{name}.trim"], 1e-5
+        )
         if (at_22050 := wanted.get(f"{name}.resampled_22050")) is not None:
             yield compare(
                 f"{name}.resampled_22050", resample_sinc(samples, row["sr"], 22_050)[None], at_22050, 1e-5

@@ -6,6 +6,8 @@ Weights are random and small. The numbers of the reference networks are compared
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -420,3 +422,14 @@ def test_tokenize_as_published_and_as_it_is(folder: Path, recording: Path, tmp_p
 def test_tokenize_used_wrongly(recording: Path, flags: list[str], says: str, capsys):
     assert main(["tokenize", str(recording), *flags]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_without_torch_it_says_what_to_install(folder: Path, recording: Path):
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from stepaudio.cli import main\n"
+        f"sys.exit(main(['tokenize', {str(recording)!r}, '--tokenizer', {str(folder)!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "torch is not installed; get it with: pip install 'stepaudio[step]'" in done.stderr

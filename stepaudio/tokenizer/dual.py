@@ -5,8 +5,8 @@ run beside one another in two threads. Memory and work for a second of audio do 
 before: the linguistic half keeps a second of keys and values, the semantic half the audio of its window.
 
 What a stream cannot know is how loud a recording will get. The published program scales every recording to a
-peak of 0.999 first; here that is for the caller (``gain``): for a recording ``features.peak_gain``, for a
-microphone what its last turns asked for.
+peak of 0.999 first; here that is for the caller: ``features.prepare`` for a recording, and for a microphone
+a ``gain`` that its last turns asked for.
 """
 
 from __future__ import annotations

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from stepaudio.core.audio import AudioChunk
 from stepaudio.core.errors import ConfigError
+from stepaudio.core.resampling import resample_sinc
 
 RATE = 16_000
 HOP = 160
@@ -201,6 +203,23 @@ _TRIM_DB = 20
 _TRIM_WINDOW, _TRIM_HOP = 512, 128
 _KEPT_BEFORE, _KEPT_AFTER = 800, 3520  # samples: 50 and 220 ms
 _TRIM_UNIT = 240  # samples that the speech between is rounded up to
+
+
+def prepare(audio: AudioChunk, *, level: bool = True, cut: bool = False) -> AudioChunk:
+    """A whole recording as the published program prepares it: 16 kHz, its peak at 0.999.
+
+    Args:
+        audio: mono, at any rate from 1 to 384 kHz.
+        level: whether to raise or lower its peak.
+        cut: whether to ``trim`` it, as prompts of a voice are and questions are not.
+
+    Raises:
+        AudioError: a rate beyond those.
+    """
+    samples = resample_sinc(audio.samples, audio.rate, RATE)
+    if level:
+        samples = samples * np.float32(peak_gain(samples))
+    return AudioChunk(trim(samples) if cut else samples, RATE)
 
 
 def peak_gain(samples: np.ndarray) -> float:

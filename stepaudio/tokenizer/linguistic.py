@@ -60,7 +60,7 @@ class EncoderConfig:
 
         try:
             tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-            encoder, frontend = tree["encoder_conf"], tree["frontend_conf"]
+            encoder, frontend = dict(tree["encoder_conf"]), dict(tree["frontend_conf"])
             config = cls(**{name: int(encoder[name]) for name in _FROM_YAML})
         except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"{path} cannot be read as a FunASR configuration: fetch it again") from error
