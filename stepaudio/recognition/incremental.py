@@ -22,7 +22,7 @@ STEP_MS = 500
 """New speech that is worth another pass (about 100 ms of work)."""
 FIRST_MS = 600
 """Speech before the first pass: less is mostly heard as something else."""
-QUIET_MS = 96
+QUIET_MS = 64
 """Silence that is worth a pass; shorter ones are within words (the closure of a "t")."""
 LONG_MS = 12_000
 """From here on, what lies before a pause is settled: a pass costs as much as it has to hear."""

@@ -13,7 +13,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,10 +25,12 @@ from stepaudio.core import turns
 from stepaudio.core.audio import AudioChunk, float_to_pcm16, pcm16_to_float
 from stepaudio.core.clauses import Clause, Mark
 from stepaudio.core.commands import AudioTurn, StartResponse
+from stepaudio.core.conversation import Message
 from stepaudio.core.errors import BackendError, ConfigError, StepAudioError
 from stepaudio.core.resampling import SincResampler
 from stepaudio.core.style import SpeechStyle
 from stepaudio.llm.base import Finished, Sampling, TextDelta
+from stepaudio.llm.compaction import compact
 from stepaudio.recognition.base import RATE
 from stepaudio.recognition.incremental import GrowingTranscript, Pass, same_words
 from stepaudio.respond import AudioDelta, ClauseStarted, Done, ResponseEvent, Spoken, ToolCalled, respond
@@ -177,6 +179,9 @@ class Talk:
         self._open: _Turn | None = None  # the one that is still being spoken
         self._words: dict[str, asyncio.Task[str]] = {}  # by item
         self._answers: dict[str, _Answer] = {}
+        self._ahead: asyncio.Task[None] | None = None  # the model reads ahead, or sums up
+        self._read = ""  # what it has read of the turn that goes on
+        self._summed: tuple[tuple[Message, ...], list[Message]] = (), []  # messages, and what stands for them
         self._tasks: set[asyncio.Task[Any]] = set()
         self._wake = asyncio.Event()
         self._over = asyncio.Event()
@@ -345,6 +350,7 @@ class Talk:
         self._open = self._turns.get(start_ms)
         if self._open is None:
             self._open = self._new_turn(start_ms, self._hearing.between(start_ms, self._hearing.now_ms))
+        self._read_ahead("")
 
     def _new_turn(self, start_ms: int, samples: np.ndarray, language: str | None = None) -> _Turn:
         turn = _Turn(start_ms, GrowingTranscript(self._engine.recognizer, language or self._language))
@@ -386,6 +392,8 @@ class Talk:
         self._feed(turns.Heard(turn.growing.text, turn.start_ms + due.heard_ms))
         if turn is self._open:
             self._advance(turn)
+            if turn.growing.agreed:
+                self._read_ahead(turn.growing.agreed)
 
     async def _final(self, turn: _Turn) -> str:
         """All that was said in a turn until now."""
@@ -468,6 +476,8 @@ class Talk:
 
     def _begin(self, answer: _Answer) -> None:
         """Begin to answer, or begin anew."""
+        if self._ahead is not None:
+            self._ahead.cancel()
         if answer.task is not None:
             answer.task.cancel()
         decided = answer.timeline.at("decision")
@@ -523,9 +533,7 @@ class Talk:
                 answer.pacer.end()
                 self._wake.set()
                 return
-            messages = command.written(words.__getitem__)
-            if not any(message.role == "system" for message in messages):
-                messages = [self._engine.system, *messages]
+            messages = self._shortened(command.written(words.__getitem__))
             settings = self._engine.config.llm
             voice = self._voice_named(command.voice)
             await respond(
@@ -632,6 +640,68 @@ class Talk:
             )
         return act.ResponseFinished(answer.id, done.status, usage)
 
+    # While nobody waits for it
+
+    def _read_ahead(self, text: str) -> None:
+        """Have the model read the talk as far as it goes, and what the user has said so far."""
+        if self._engine.config.llm.model.startswith("openai:"):
+            return  # a server is paid for what it reads
+        if self._ahead is not None and not self._ahead.done():
+            if not text or self._answers:
+                return
+            self._ahead.cancel()
+        prompt = self.session.prompt()
+        if prompt is None or prompt.audio_turns() or self._answers or (text and text == self._read):
+            return
+        self._read = text
+        messages = self._shortened(
+            [*prompt.written(str), *([Message("user", act.plain(text))] if text else [])]
+        )
+        warm = self._engine.llm.warm(messages, prompt.tools, session=self.session.settings.id)
+        self._ahead = self._spawn(self._quietly(warm))
+
+    def _sum_up(self) -> None:
+        """Make a long talk shorter, if nobody speaks."""
+        prompt = self.session.prompt()
+        if prompt is None or prompt.audio_turns() or self._open is not None:
+            return
+        if self._ahead is not None and not self._ahead.done():
+            return
+        self._ahead = self._spawn(self._quietly(self._compact(prompt)))
+
+    async def _compact(self, prompt: StartResponse) -> None:
+        settings = self._engine.config.llm
+        messages = self._whole(prompt.written(str))
+        shorter = await compact(
+            self._engine.llm,
+            self._shortened(messages),
+            settings.context_tokens - settings.max_tokens,
+            tools=prompt.tools,
+            session=self.session.settings.id,
+        )
+        if shorter is not None:
+            self._summed = tuple(messages), shorter
+
+    async def _quietly(self, work: Coroutine[Any, Any, None]) -> None:
+        """Nobody waits for it, so nobody hears of its failure."""
+        try:
+            await work
+        except StepAudioError as error:
+            log.warning("the language model could not work ahead: %s", type(error).__name__)
+
+    def _shortened(self, messages: Sequence[Message]) -> list[Message]:
+        """The messages, with the summary in place of what it sums up."""
+        messages = self._whole(messages)
+        whole, shorter = self._summed
+        if whole and tuple(messages[: len(whole)]) == whole:
+            return [*shorter, *messages[len(whole) :]]
+        return messages
+
+    def _whole(self, messages: Sequence[Message]) -> list[Message]:
+        """With the server's own instructions where there are none."""
+        bare = not any(message.role == "system" for message in messages)
+        return [self._engine.system, *messages] if bare else list(messages)
+
     # Sending it
 
     async def _pace(self) -> None:
@@ -669,6 +739,8 @@ class Talk:
         self._tell_played(answer, now)
         if answer.told and answer.pacer.is_heard(now):
             self._answers.pop(answer.id, None)
+            if not self._answers:
+                self._sum_up()
             return math.inf
         if answer.pacer.sent:
             return min(answer.pacer.due_at(now), now + PLAYED_EVERY_MS / 1000)

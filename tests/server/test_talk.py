@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stepaudio.config import Config
+from stepaudio.config import Config, LLMConfig
 from stepaudio.core import protocol as wire
 from stepaudio.core.audio import AudioChunk
 from stepaudio.core.clauses import Clause, Mark
-from stepaudio.core.conversation import Message
+from stepaudio.core.conversation import Message, is_summary
 from stepaudio.core.errors import AudioError, BackendError
 from stepaudio.core.realtime import RealtimeSession
 from stepaudio.recognition.base import Transcript
@@ -94,6 +94,7 @@ class Stage:
         voice_takes_s: float = 0.05,
         recorder: Recorder | None = None,
         new_id: Callable[[str], str] | None = None,
+        config: Config | None = None,
         **session: Any,
     ) -> None:
         self.loop = asyncio.get_running_loop()
@@ -101,7 +102,7 @@ class Stage:
         self.llm = llm or FakeLLM("One two three four five six.")
         self.voice = voice or Voice()
         engine: Any = SimpleNamespace(
-            config=Config(),
+            config=config or Config(),
             vad=Activity(),
             endpointing=SimpleNamespace(score=lambda audio: score()),
             recognizer=ears or Ears("what is it?"),
@@ -192,7 +193,7 @@ def test_a_question_is_answered_and_the_answer_comes_as_it_is_heard():
             timings = done["response"]["timings_ms"]
             assert timings["voice_to_voice"] == round(1000 * (times[0] - spoken_at), 1)
             assert timings["vad"] + timings["first_audio"] == timings["voice_to_voice"]
-            (user,) = (m for m in stage.llm.asked[0] if m.role == "user")
+            (user,) = (m for m in stage.llm.asked[-1] if m.role == "user")
             assert user.text == "what is it?"
 
     run(main)
@@ -348,6 +349,42 @@ def test_telephone_audio_is_as_long():
             await stage.until("response.done")
             octets = [base64.b64decode(e["delta"]) for e in stage.of("response.output_audio.delta")]
             assert sum(map(len, octets)) == 3 * 8000
+
+    run(main)
+
+
+def test_the_model_reads_ahead_while_the_user_speaks():
+    async def main() -> None:
+        ears = Ears("what is", "what is the", "what is the time?")
+        async with Stage(ears=ears) as stage:
+            await stage.hear(QUESTION + "#" * 20)
+            ahead = [[m.text for m in messages] for messages in stage.llm.asked]
+            assert ahead == [["Be brief."], ["Be brief.", "what is"], ["Be brief.", "what is the"]]
+            await stage.until("response.done")
+            assert stage.llm.asked[-1][-1].text == "what is the time?"
+
+    run(main)
+
+
+def test_a_long_talk_is_summed_up_while_nobody_speaks():
+    async def main() -> None:
+        llm = FakeLLM("This is a rather long answer to a short question. " * 4)
+        config = Config(llm=LLMConfig(context_tokens=1024, max_tokens=128))
+        async with Stage(llm=llm, config=config) as stage:
+            for n in range(20):
+                item = {
+                    "type": "message",
+                    "role": "user",
+                    "content": [{"type": "input_text", "text": f"{n}?"}],
+                }
+                await stage.send("conversation.item.create", item=item)
+                await stage.send("response.create", response={"output_modalities": ["text"]})
+                await stage.until("response.done", n + 1)
+                await stage.hear("." * 20)
+            asked = next(messages for messages in llm.asked if messages[-1].text == "19?")
+            assert any(is_summary(message) for message in asked)
+            assert len(asked) < 20  # of 40 there were
+            assert asked[0].text == "Be brief."
 
     run(main)
 
