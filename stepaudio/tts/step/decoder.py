@@ -41,11 +41,18 @@ class Chunking:
             waits for the first only, and a long chunk costs less for each second.
         ahead: codes after a chunk that must be there before it is spoken.
         past: codes before it that the window begins with, at most.
+
+    Raises:
+        ConfigError: a length below that.
     """
 
     chunks: tuple[int, ...] = (3 * GROUP_SIZE, 5 * GROUP_SIZE, 10 * GROUP_SIZE)
     ahead: int = 2 * GROUP_SIZE
     past: int = 25 * GROUP_SIZE
+
+    def __post_init__(self) -> None:
+        if not self.chunks or min(self.chunks) < 1 or self.ahead < 0 or self.past < 0:
+            raise ConfigError(f"chunks of at least one code, and no look-ahead or past below 0, not {self}")
 
 
 class Decoder:
