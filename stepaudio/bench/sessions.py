@@ -210,9 +210,8 @@ async def _turn(server: Server, key: str | None, one: Utterance) -> dict[str, An
             at for at, event in person.events
             if event["type"] == "input_audio_buffer.speech_stopped" and first and at <= first
         ]  # fmt: skip
-        if id is not None:
-            await person.client.stop()
-            await person.until(lambda: person.done(id), 5)
+        if id is not None:  # the receipt comes when all was said
+            await person.until(lambda: person.done(id), 60)
         receipt = (person.done(id or "") or {}).get("timings_ms") or {}
     ms = lambda at: round(1000 * (at - end), 1)  # noqa: E731
     return {
