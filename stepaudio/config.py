@@ -29,38 +29,45 @@ class _Section(BaseModel):
 class AudioConfig(_Section):
     """Audio files."""
 
-    limit_s: float = Field(1800, gt=0, description="longest recording that is read, seconds")
+    limit_s: float = Field(default=1800, gt=0, description="longest recording that is read, seconds")
 
 
 class ModelsConfig(_Section):
     """The model store."""
 
-    root: Path | None = Field(None, description="folder of the models; default: the user's cache folder")
+    root: Path | None = Field(
+        default=None, description="folder of the models; default: the user's cache folder"
+    )
     local: Annotated[
         tuple[Path, ...], pydantic.BeforeValidator(lambda v: v.split(os.pathsep) if isinstance(v, str) else v)
-    ] = Field((), description="folders to look for model files in before anything is downloaded")
-    offline: bool = Field(False, description="never go to the network")
+    ] = Field(default=(), description="folders to look for model files in before anything is downloaded")
+    offline: bool = Field(default=False, description="never go to the network")
 
 
 class RecognitionConfig(_Section):
     """Ears."""
 
-    model: Literal["whisper-base"] = Field("whisper-base", description="recognition model")
-    language: Literal["auto", "en", "zh"] = Field("auto", description="language spoken, or auto to detect it")
-    threads: int = Field(1, ge=1, le=64, description="CPU threads")
+    model: Literal["whisper-base"] = Field(default="whisper-base", description="recognition model")
+    language: Literal["auto", "en", "zh"] = Field(
+        default="auto", description="language spoken, or auto to detect it"
+    )
+    threads: int = Field(default=1, ge=1, le=64, description="CPU threads")
 
 
 class TokenizerConfig(_Section):
     """Speech as Step-Audio's codes."""
 
     model: str = Field(
-        "step-audio-tokenizer",
+        default="step-audio-tokenizer",
         description="model of the store, or a folder that holds Step-Audio-Tokenizer's files",
     )
-    device: str = Field("cpu", description="cpu, cuda or cuda:N")
-    threads: int = Field(1, ge=1, le=64, description="CPU threads, of either half")
+    device: str = Field(default="cpu", description="cpu, cuda or cuda:N")
+    threads: int = Field(default=1, ge=1, le=64, description="CPU threads, of either half")
     window_s: float = Field(
-        30.0, gt=0, le=30, description="what the semantic half hears at once, seconds; 30 is published"
+        default=30.0,
+        gt=0,
+        le=30,
+        description="what the semantic half hears at once, seconds; 30 is published",
     )
 
 
@@ -68,33 +75,38 @@ class LLMConfig(_Section):
     """Mind."""
 
     model: str = Field(
-        "auto",
+        default="auto",
         description="auto, a model of the store, a path to a .gguf file, or openai:http://host:port/v1",
     )
     name: str | None = Field(
-        None, description="model name to ask an OpenAI-compatible server for; default: its first"
+        default=None, description="model name to ask an OpenAI-compatible server for; default: its first"
     )
-    api_key: SecretStr | None = Field(None, description="key for an OpenAI-compatible server")
-    timeout_s: float = Field(30, gt=0, description="longest wait for a server's next words, seconds")
-    context_tokens: int = Field(4096, ge=512, description="context; longer talks lose their oldest turns")
-    max_tokens: int = Field(256, ge=1, description="longest answer, in tokens")
-    temperature: float = Field(0.0, ge=0, le=2, description="0 gives the same answer every time")
-    threads: int = Field(2, ge=1, le=64, description="CPU threads")
-    slots: int = Field(1, ge=1, le=64, description="talks at a time, each with a context (0.1 GB) of its own")
-    system: str | None = Field(None, description="system prompt in place of the built-in one")
+    api_key: SecretStr | None = Field(default=None, description="key for an OpenAI-compatible server")
+    timeout_s: float = Field(default=30, gt=0, description="longest wait for a server's next words, seconds")
+    context_tokens: int = Field(
+        default=4096, ge=512, description="context; longer talks lose their oldest turns"
+    )
+    max_tokens: int = Field(default=256, ge=1, description="longest answer, in tokens")
+    temperature: float = Field(default=0.0, ge=0, le=2, description="0 gives the same answer every time")
+    threads: int = Field(default=2, ge=1, le=64, description="CPU threads")
+    slots: int = Field(
+        default=1, ge=1, le=64, description="talks at a time, each with a context (0.1 GB) of its own"
+    )
+    system: str | None = Field(default=None, description="system prompt in place of the built-in one")
 
 
 class TTSConfig(_Section):
     """Voice."""
 
-    voice: str = Field("auto", description="voice for all languages, or auto: one per language")
-    voice_en: str = Field("af_heart", description="voice for English when voice is auto")
-    voice_zh: str = Field("zf_xiaobei", description="voice for Chinese when voice is auto")
+    voice: str = Field(default="auto", description="voice for all languages, or auto: one per language")
+    voice_en: str = Field(default="af_heart", description="voice for English when voice is auto")
+    voice_zh: str = Field(default="zf_xiaobei", description="voice for Chinese when voice is auto")
     fast: str = Field(
-        "hibari", description="voice for clauses that the best voice cannot have ready in time; none: never"
+        default="hibari",
+        description="voice for clauses that the best voice cannot have ready in time; none: never",
     )
-    speed: float = Field(1.0, ge=0.5, le=2.0, description="1 is as trained, 2 twice as fast")
-    threads: int = Field(2, ge=1, le=64, description="CPU threads")
+    speed: float = Field(default=1.0, ge=0.5, le=2.0, description="1 is as trained, 2 twice as fast")
+    threads: int = Field(default=2, ge=1, le=64, description="CPU threads")
 
 
 _Names = Annotated[
@@ -106,29 +118,38 @@ _Names = Annotated[
 class ServerConfig(_Section):
     """The service."""
 
-    host: str = Field("127.0.0.1", description="address to listen on; another than loopback wants a key")
-    port: int = Field(8910, ge=0, le=65535, description="port to listen on; 0: any that is free")
-    api_key: SecretStr | None = Field(None, description="a key besides those of `stepaudio keys add`")
-    keys: Path | None = Field(None, description="file of the keys' hashes; default: in the user's folder")
-    hosts: _Names = Field((), description="names of this machine that pages may be opened under")
-    origins: _Names = Field((), description="pages elsewhere that may connect: https://name, …")
-    sessions: int | None = Field(None, ge=1, description="talks at once; default: what was measured at start")
+    host: str = Field(
+        default="127.0.0.1", description="address to listen on; another than loopback wants a key"
+    )
+    port: int = Field(default=8910, ge=0, le=65535, description="port to listen on; 0: any that is free")
+    api_key: SecretStr | None = Field(default=None, description="a key besides those of `stepaudio keys add`")
+    keys: Path | None = Field(
+        default=None, description="file of the keys' hashes; default: in the user's folder"
+    )
+    hosts: _Names = Field(default=(), description="names of this machine that pages may be opened under")
+    origins: _Names = Field(default=(), description="pages elsewhere that may connect: https://name, …")
+    sessions: int | None = Field(
+        default=None, ge=1, description="talks at once; default: what was measured at start"
+    )
     sessions_per_key: int | None = Field(
-        None, ge=1, description="talks at once of one key; default: no limit"
+        default=None, ge=1, description="talks at once of one key; default: no limit"
     )
-    requests_per_minute: int = Field(600, ge=1, description="HTTP requests and new talks of one key")
-    upload_mb: float = Field(25, gt=0, description="largest audio file that is taken, MB")
-    strict_models: bool = Field(False, description="refuse model names that are not listed")
+    requests_per_minute: int = Field(default=600, ge=1, description="HTTP requests and new talks of one key")
+    upload_mb: float = Field(default=25, gt=0, description="largest audio file that is taken, MB")
+    strict_models: bool = Field(default=False, description="refuse model names that are not listed")
     record: Path | None = Field(
-        None, description="folder to record talks into, with speech and words; default: nothing is recorded"
+        default=None,
+        description="folder to record talks into, with speech and words; default: nothing is recorded",
     )
-    drain_s: float = Field(10, ge=0, description="at the end: longest wait for answers under way, seconds")
+    drain_s: float = Field(
+        default=10, ge=0, description="at the end: longest wait for answers under way, seconds"
+    )
 
 
 class Config(_Section):
     """The whole tree."""
 
-    profile: Literal["embedded"] = Field("embedded", description="set of defaults")
+    profile: Literal["embedded"] = Field(default="embedded", description="set of defaults")
     audio: AudioConfig = AudioConfig()
     models: ModelsConfig = ModelsConfig()
     recognition: RecognitionConfig = RecognitionConfig()

@@ -246,7 +246,7 @@ def _sndfile(file: BinaryIO, name: str) -> _Pcm:
     """Decodes what libsndfile reads."""
 
     # Without its name: soundfile would ask for the rate of anything that is called .raw.
-    nameless = SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell)
+    nameless: Any = SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell)
 
     def opened() -> soundfile.SoundFile:
         file.seek(0)

@@ -12,7 +12,7 @@ from stepaudio.core.audio import AudioChunk
 from stepaudio.core.clauses import Clause, Mark
 from stepaudio.core.conversation import Message, ToolCall, ToolSpec
 from stepaudio.core.errors import unknown
-from stepaudio.llm.base import Finished, LLMEvent, Sampling, TextDelta
+from stepaudio.llm.base import Finished, LLMEvent, Reads, Sampling, TextDelta
 from stepaudio.recognition.base import Transcript
 from stepaudio.tts.base import Speech, Voice
 
@@ -22,7 +22,7 @@ RATE = 24_000
 class FakeLLM:
     """Yields ``script``: a string is a delta, an exception is raised, any event is passed on."""
 
-    reads = frozenset({"text"})
+    reads: frozenset[Reads] = frozenset({"text"})
 
     def __init__(self, *script: str | Exception | ToolCall | Finished) -> None:
         self.script = script

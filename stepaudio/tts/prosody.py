@@ -115,7 +115,7 @@ def audible(symbols: str, energy: np.ndarray) -> tuple[int, int]:
 
 
 def session(path: Path, threads: int) -> Any:
-    """An ONNX model on the CPU (an ``InferenceSession``), small in memory, that leaves waiting cores to others.
+    """An ONNX model on the CPU (an ``InferenceSession``): small in memory, leaves waiting cores to others.
 
     Typed as Any: its ``run`` is declared to return sparse tensors and maps, too, which no model here does.
     """
