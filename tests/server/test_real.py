@@ -57,6 +57,34 @@ def test_transcription_streams_and_times_words(client, spoken):
     assert len(starts) == 6 and starts == sorted(starts) and timed.words[-1].end <= timed.duration
 
 
+LONG = (
+    "On Monday the baker opened his shop at six in the morning. He sold forty loaves of bread before noon. "
+    "In the afternoon a heavy rain began, and the river rose above the old stone bridge. "
+    "The children of the village stayed at home and read books about dragons and distant islands. "
+    "Their teacher had gone to the city to buy paper, pencils and a large map of the world. "
+    "When the clouds parted, a rainbow stood over the church tower for nearly ten minutes. "
+    "An old farmer said that he had never seen such colours in all his seventy years. "
+    "Late in the evening the musicians met in the garden and played until the candles were burnt. "
+    "Nobody wanted to sleep, so they told each other stories of elephants and golden castles."
+)
+
+
+def test_a_long_recording_comes_in_stretches_on_one_time_line(client):
+    data = client.audio.speech.create(model="m", voice="auto", input=LONG, response_format="flac").read()
+    assert read_audio(data).seconds > 35
+    events = list(client.audio.transcriptions.create(file=("a", data), model="m", language="en", stream=True))
+    deltas = [event.delta for event in events if event.type == "transcript.text.delta"]
+    assert len(deltas) >= 2 and "".join(deltas) == events[-1].text
+    text = events[-1].text.lower()
+    places = [text.find(word) for word in ("baker", "bridge", "teacher", "farmer", "elephants")]
+    assert -1 not in places and places == sorted(places)
+    timed = client.audio.transcriptions.create(
+        file=("a", data), model="m", language="en", response_format="verbose_json"
+    )
+    starts = [segment.start for segment in timed.segments]
+    assert starts == sorted(starts) and starts[-1] > 28 and timed.segments[-1].end <= timed.duration + 0.5
+
+
 def test_a_spoken_question_gets_a_spoken_answer(client, real):
     question = client.audio.speech.create(
         model="tts-1", voice="nova", input="What is the capital of France?", response_format="wav"
