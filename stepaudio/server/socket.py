@@ -211,9 +211,7 @@ class Socket:
                 await self.talk.receive(frame)
                 if wait_s:
                     await asyncio.sleep(wait_s)
-        except (WebSocketDisconnect, RuntimeError):
-            pass
-        except Exception as error:
+        except Exception as error:  # a bug: ``receive`` tells of the end by a message
             self.talk.fail(error)
         finally:
             self.talk.close()
