@@ -189,9 +189,10 @@ class Service:
             await self.warm()
         except StepAudioError as error:
             self.failure = error
-            self._on_ready(None)
-        else:
-            self._on_ready(self.admission.talks)
+        except Exception as error:  # a bug, or a library's; without this, the service would wait for ever
+            log.exception("loading the models failed")
+            self.failure = StepAudioError(f"the models cannot be loaded ({type(error).__name__}); see above")
+        self._on_ready(self.admission.talks if self.failure is None else None)
 
     async def drain(self, seconds: float, hurry: Callable[[], bool] = lambda: False) -> None:
         """Let nobody in, and let who is in finish: talks say good-bye, requests get their answers.

@@ -90,7 +90,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         request_id = f"req_{secrets.token_hex(12)}"
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = _headers(scope)
         origin = headers.get("origin")
         out = _Out(scope, send, [(b"x-request-id", request_id.encode()), *_HEADERS])
         began, receive_all = time.monotonic(), receive
@@ -237,6 +237,15 @@ async def _discard(receive: Receive) -> None:
                 message = await receive()
                 size += len(message.get("body", b""))
                 more = message["type"] == "http.request" and message.get("more_body", False)
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    """The headers by name; several of one name joined with commas (RFC 9110, 5.2), so that none is missed."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
 
 
 def _route(path: str) -> str:

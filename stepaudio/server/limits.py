@@ -94,6 +94,7 @@ def talks_of(paces: Paces) -> int:
 
 
 MEASURED_TOKENS = 24
+"""What the model writes while it is measured."""
 _SENTENCE = "The house stands on a hill, and from its windows one can see the river and the town behind it."
 _QUESTION = "Tell me in one long sentence what a river is."
 
@@ -140,7 +141,9 @@ async def _write(engine: Engine) -> tuple[float, float]:
     began = first = last = time.monotonic()
     pieces = tokens = 0
     messages = [engine.system, Message("user", _QUESTION)]
-    async with aclosing(engine.llm.generate(messages, sampling=Sampling(max_tokens=MEASURED_TOKENS))) as events:
+    async with aclosing(
+        engine.llm.generate(messages, sampling=Sampling(max_tokens=MEASURED_TOKENS))
+    ) as events:
         async for event in events:
             match event:
                 case TextDelta():

@@ -353,6 +353,14 @@ def test_models_that_cannot_be_loaded_are_told_to_the_owner_only(start):
     assert ready.status_code == 503 and "10.0.0.1" not in ready.text and ready.json()["status"] == "failed"
 
 
+def test_a_bug_while_loading_is_told_too(start):
+    class Broken(FakeLLM):
+        async def warm(self, messages, tools=()):
+            raise ZeroDivisionError
+
+    assert "ZeroDivisionError" in str(start(llm=Broken()).service.failure)
+
+
 def test_answers_under_way_are_finished_at_the_end(fake_engine):
     begun, let_go = threading.Event(), threading.Event()
 
