@@ -19,8 +19,10 @@ pytest.importorskip("torch", reason="the tokenizer needs torch: pip install step
 
 import torch
 
+from stepaudio.bench import tokenizer as benchmark
 from stepaudio.bench.samples import clips
 from stepaudio.cli import main
+from stepaudio.config import Config
 from stepaudio.core.audio import AudioChunk
 from stepaudio.core.codes import AudioCodes, join
 from stepaudio.core.errors import AudioError, ConfigError, ModelMissing, StepAudioError
@@ -433,3 +435,23 @@ def test_without_torch_it_says_what_to_install(folder: Path, recording: Path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert "torch is not installed; get it with: pip install 'stepaudio[step]'" in done.stderr
+
+
+def test_the_benchmark_at_a_small_size(shared_data: Path, monkeypatch: pytest.MonkeyPatch):
+    from rich.console import Console
+
+    write = tiny.write
+    monkeypatch.setattr(tiny, "write", lambda folder, **sizes: write(folder))
+    monkeypatch.setattr(benchmark, "LENGTHS_S", (1, 2))
+    monkeypatch.setattr(benchmark, "ROUNDS", 1)
+    steps: list[tuple[float, float | None]] = []
+    result = benchmark.run(Config(), shared_data, on_progress=lambda *step: steps.append(step))
+    assert [row["seconds"] for row in result["realtime_factor"]] == [1, 2]
+    assert all(
+        row[name] > 0 for row in result["realtime_factor"] for name in ("linguistic", "semantic", "both")
+    )
+    assert steps[-1] == (7, 7)
+    console = Console(width=200)
+    with console.capture() as shown:
+        console.print(benchmark.render(result))
+    assert "longest beside shortest: linguistic" in shown.get()

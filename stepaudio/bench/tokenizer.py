@@ -122,8 +122,9 @@ def render(result: dict[str, Any]) -> RenderableType:
         table.add_column(column, justify="right")
     for row in result["realtime_factor"]:
         table.add_row(str(row["seconds"]), *(f"{row[name]:.3f}" for name in _WORK))
+    growth = ", ".join(f"{name} {times}" for name, times in result["growth"].items())
     return Group(
         table,
         f"work a second; {result['device']}, one thread a half, windows of {result['window_s']:g} s",
-        f"longest beside shortest: {', '.join(f'{k} {v}' for k, v in result['growth'].items())} (at most {GROWTH})",
+        f"longest beside shortest: {growth} (at most {GROWTH})",
     )
