@@ -63,7 +63,9 @@ async def create_transcription(
     granularities: Annotated[
         list[Literal["word", "segment"]] | None, Form(alias="timestamp_granularities[]")
     ] = None,
-    include: Annotated[list[Literal["logprobs"]] | None, Form(alias="include[]")] = None,
+    include: Annotated[
+        list[Literal["logprobs"]] | None, Form(alias="include[]", description="not given")
+    ] = None,
     stream: Annotated[bool, Form()] = False,
 ) -> Response:
     """Write down what is said in a recording."""
