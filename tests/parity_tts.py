@@ -15,7 +15,6 @@ import numpy as np
 from tests.parity import Case, Kind, Result, compare, same
 
 FLOW, MEL = 2e-5, 5e-5  # of single networks, and of what ten steps make of them
-NO_WEIGHTS = {"num_batches_tracked"}
 
 
 def tensors(case: Case, name: str) -> dict[str, Any]:
@@ -69,7 +68,9 @@ def check_flow(case: Case) -> Iterator[Result]:
     wanted = case.tensors("outputs")
     whole: dict[str, tuple[Any, Any, Any]] = {}
     with torch.inference_mode():
-        yield compare("t_span", flow.decoder.times(torch.device("cpu")), wanted["t_span_fp32_10steps"], 1e-6)
+        for key in wanted:
+            if key.startswith("t_span_fp32"):
+                yield compare(key, flow.decoder.times(torch.device("cpu")), wanted[key], 1e-6)
         for name in case.names:
             x, y = (
                 given(case, name),
@@ -102,16 +103,42 @@ def check_flow(case: Case) -> Iterator[Result]:
             mu, _ = flow.condition([codes], [prompt], [frames])
             yield compare(f"{name}.mu", mu, y["mu"], FLOW)
             yield compare(f"{name}.mel", flow([codes], [prompt], [noise])[0][None], y["mel"], MEL)
-        batch = flow(*map(list, zip(*whole.values(), strict=True)))
+            yield from check_steps(flow, mu, prompt, noise, name, y)
+        batch = flow(*map(list, zip(*whole.values(), strict=True))) if whole else []
         for name, mel in zip(whole, batch, strict=True):
             yield compare(f"{name}.mel_in_a_batch", mel[None], wanted[f"{name}.mel"], MEL)
         flow.bfloat16()
         for name, (codes, prompt, noise) in whole.items():
+            if (usual := case.config["cases"][name].get("bf16_vs_fp32_rel_l2")) is None:
+                continue
             prompt = Prompt(prompt.codes, prompt.mel.bfloat16(), prompt.speaker.bfloat16())
             mel, exact = flow([codes], [prompt], [noise])[0].numpy(), wanted[f"{name}.mel"][0]
             error = float(np.linalg.norm(mel - exact) / np.linalg.norm(exact))
-            allowed = 2 * case.config["cases"][name]["bf16_vs_fp32_rel_l2"]
-            yield Result(f"{name}.mel_bf16_relative_l2", error, allowed)
+            yield Result(f"{name}.mel_bf16_relative_l2", error, 2 * usual)
+
+
+def check_steps(flow: Any, mu: Any, prompt: Any, noise: Any, name: str, wanted: dict) -> Iterator[Result]:
+    """The state before each Euler step, the times, and what the estimator says with and without condition."""
+    import torch
+
+    seen: list[tuple[Any, Any, Any]] = []
+
+    def note(module: Any, inputs: tuple, output: Any) -> None:
+        seen.append((inputs[2][:1], inputs[0][:1], output))
+
+    hook = flow.decoder.estimator.register_forward_hook(note)
+    flow.solve(mu, None, [prompt], [mu.shape[1] - len(prompt.mel)], [noise])
+    hook.remove()
+    times, states, answers = (torch.cat(part) for part in zip(*seen, strict=True))
+    ours = {
+        "t_per_step": (times, 1e-6),
+        "x_per_step": (states, MEL),
+        "v_cond_per_step": (answers[0::2], MEL),
+        "v_uncond_per_step": (answers[1::2], MEL),
+    }
+    for what, (values, tolerance) in ours.items():
+        if what in wanted:
+            yield compare(f"{name}.{what}", values, wanted[what], tolerance)
 
 
 def check_vocoder(case: Case) -> Iterator[Result]:

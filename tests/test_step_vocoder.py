@@ -67,7 +67,7 @@ def test_pitch_below_the_threshold_is_noise(hift: HiFT):
 def test_noise_belongs_to_the_frame():
     whole = FrameNoise(3, seed=1).frames(0, 100)
     cut = FrameNoise(3, seed=1)
-    for first, last in ((0, 5), (2, 40), (17, 100)):
+    for first, last in ((0, 5), (2, 20), (60, 100)):
         assert torch.equal(cut.frames(first, last), whole[first:last])
     assert not torch.equal(FrameNoise(3, seed=2).frames(0, 100), whole)
 

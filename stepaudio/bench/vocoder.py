@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stepaudio.config import Config
+from stepaudio.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -48,7 +49,12 @@ def run(
     Raises:
         ConfigError: torch is not installed.
     """
-    from stepaudio.tts.step.decoder import Chunking
+    try:
+        from stepaudio.tts.step.decoder import Chunking
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"{error.name} is not installed; get it with: pip install 'stepaudio[step]'"
+        ) from error
 
     utterances = limit or UTTERANCES
     total = utterances * len(AHEAD)

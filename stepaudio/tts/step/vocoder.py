@@ -369,11 +369,11 @@ class FrameNoise:
 
     def frames(self, first: int, last: int) -> Tensor:
         """[last - first, width]; frames before ``first`` are forgotten."""
-        blocks = [self._kept[first - self._first :]]
+        blocks = [self._kept]
         drawn = self._first + len(self._kept)
         for _ in range(drawn, last, self.BLOCK):
             blocks.append(torch.randn(self.BLOCK, self._width, generator=self._random))
-        self._kept, self._first = torch.cat(blocks), first
+        self._kept, self._first = torch.cat(blocks)[first - self._first :], first
         return self._kept[: last - first]
 
 
