@@ -127,6 +127,8 @@ def test_joins_are_no_louder_than_the_rest(decoder: Decoder, prompt: Prompt):
 def test_nothing_to_say_and_wrong_codes(decoder: Decoder, prompt: Prompt):
     with pytest.raises(CodesError, match="no codes"):
         decoder.decode([], prompt)
+    with pytest.raises(CodesError, match="no codes"):
+        decoder.decode_batch([speech(1), []], [prompt, prompt])
     state = decoder.stream(prompt)
     assert len(state.push([])) == 0 and len(state.flush()) == 0
     for code in (-1, 5120, 65536):

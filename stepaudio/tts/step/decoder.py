@@ -28,6 +28,7 @@ from stepaudio.core.errors import CodesError, ConfigError
 from stepaudio.tts.step.flow import Flow, FlowConfig, Prompt
 from stepaudio.tts.step.vocoder import FrameNoise, HiFT, HiFTConfig, HiFTStream, fold_weight_norm
 
+NOTHING = "there are no codes to speak; one group (five codes, 120 ms) is the least"
 FADE_FRAMES = 8
 """Of mel and samples at a join (93 ms); never more than a window foresees."""
 
@@ -117,7 +118,7 @@ class Decoder:
             CodesError: there are none, or one outside 0..5119.
         """
         if not len(codes):
-            raise CodesError("there are no codes to speak; one group (five codes, 120 ms) is the least")
+            raise CodesError(NOTHING)
         stream = self.stream(prompt, seed=seed, chunking=Chunking((1 << 40,), 0, 0))
         return np.concatenate((stream.push(codes), stream.flush()))
 
@@ -125,9 +126,15 @@ class Decoder:
     def decode_batch(
         self, codes: Sequence[Sequence[int] | np.ndarray], prompts: Sequence[Prompt], *, seed: int = 0
     ) -> list[np.ndarray]:
-        """Several at once, of any lengths; each comes out as ``decode`` would bring it, to rounding."""
+        """Several at once, of any lengths; each comes out as ``decode`` would bring it, to rounding.
+
+        Raises:
+            CodesError: an item has none, or one outside 0..5119.
+        """
         if not codes:
             return []
+        if not all(map(len, codes)):
+            raise CodesError(NOTHING)
         items = [_checked(c, self.flow.config.vocab, self.device) for c in codes]
         prompts = [_on(p, self.device, self.flow.encoder_proj.weight.dtype) for p in prompts]
         noise = []
@@ -206,15 +213,15 @@ class FlowStream:
         """The frames of what is left. The stream is over then."""
         total = self._first + len(self._codes)
         if total > self._done:
-            yield self._window(total, total)
+            yield self._window(total, total, last=True)
 
     @torch.inference_mode()
-    def _window(self, until: int, end: int) -> tuple[Tensor, Tensor]:
+    def _window(self, until: int, end: int, last: bool = False) -> tuple[Tensor, Tensor]:
         """Run the flow on what is kept, up to code ``end``; the frames up to code ``until``, and the rest."""
         frames, first = self._flow.config.frames, self._first
         codes, start = self._codes[: end - first], frames(first)
         count = frames(end) - start
-        whole = first == 0 and until == end
+        whole = last and first == 0  # stretched as a whole, then, as the reference does
         mu, mask = self._flow.condition([codes], [self._prompt], [count], None if whole else first)
         noise = self._noise.frames(start, start + count)
         (mel,) = self._flow.solve(mu, mask, [self._prompt], [count], [noise])
