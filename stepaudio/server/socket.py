@@ -25,7 +25,7 @@ from stepaudio.core.realtime import RealtimeSession
 from stepaudio.server.auth import Caller, answered_subprotocol
 from stepaudio.server.errors import ApiError
 from stepaudio.server.recorder import SUFFIX, Recorder, ids
-from stepaudio.server.talk import Talk
+from stepaudio.server.talk import Talk, places
 
 if TYPE_CHECKING:
     from stepaudio.server.app import Service
@@ -128,7 +128,7 @@ class Socket:
             service.ears,
             service.voice,
             self._send,
-            observer=service.metrics,
+            metrics=service.metrics,
             recorder=self._recorder,
         )
 
@@ -142,7 +142,8 @@ class Socket:
             await self.talk.run()
             close = self._close or self.talk.ended or (1000, "")
         except Exception as error:
-            log.error("session %s failed", self.talk.session.settings.id, exc_info=error)
+            id = self.talk.session.settings.id
+            log.error("%s failed: %s\n%s", id, type(error).__name__, places(error))
             close = 1011, "internal error"
         finally:
             expiry.cancel()

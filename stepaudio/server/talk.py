@@ -12,8 +12,9 @@ import asyncio
 import logging
 import math
 import time
+import traceback
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,7 +30,7 @@ from stepaudio.core.conversation import Message
 from stepaudio.core.errors import BackendError, ConfigError, StepAudioError
 from stepaudio.core.resampling import SincResampler
 from stepaudio.core.style import SpeechStyle
-from stepaudio.llm.base import Finished, Sampling, TextDelta
+from stepaudio.llm.base import Sampling, TextDelta
 from stepaudio.llm.compaction import compact
 from stepaudio.recognition.base import RATE
 from stepaudio.recognition.incremental import GrowingTranscript, Pass, same_words
@@ -44,6 +45,7 @@ from stepaudio.tts.voices import named
 if TYPE_CHECKING:
     from stepaudio.core.realtime import RealtimeSession
     from stepaudio.engine import Engine
+    from stepaudio.server.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -63,13 +65,6 @@ TRIM_EVERY_MS = 1000
 """How often audio that nobody will ask for is forgotten."""
 TURNS_KEPT = 8
 """Transcripts of turns that are remembered by where they begin."""
-
-
-class Observer(Protocol):
-    """Who counts. ``metrics.Metrics`` is one."""
-
-    def turn(self, receipt_ms: Mapping[str, float]) -> None: ...
-    def answered(self, finished: Finished | None, reason: str) -> None: ...
 
 
 class Recorder(Protocol):
@@ -105,6 +100,9 @@ class _Answer:
         end: how it ended, once all of it was made.
         told: whether the session knows the end.
         progress: when something last came of it.
+        queued_s: seconds that the voice waited for its turn, before the first audio.
+        sent_at: when audio was last sent.
+        sound_at: when the sound began for which it is held.
         room: set while more audio may be made.
     """
 
@@ -122,6 +120,8 @@ class _Answer:
     told: bool = False
     played_ms: int = 0
     queued_s: float = 0.0
+    sent_at: float = 0.0
+    sound_at: float | None = None
     room: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
 
@@ -147,7 +147,7 @@ class Talk:
         engine: the models.
         ears, voice: gates that all talks share.
         send: takes what is to be sent to the client; must not block.
-        observer: counts.
+        metrics: to count in; None: nobody does.
         recorder: writes down what the session is told; None: nobody.
         clock: seconds, monotonic.
     """
@@ -160,7 +160,7 @@ class Talk:
         voice: Gate,
         send: Callable[[wire.ServerEvent], None],
         *,
-        observer: Observer | None = None,
+        metrics: Metrics | None = None,
         recorder: Recorder | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -168,13 +168,14 @@ class Talk:
         self.ended: tuple[int, str] | None = None
         """Close code and reason, once the session wants to end."""
         self._engine, self._ears, self._voice, self._send = engine, ears, voice, send
-        self._observer, self._recorder, self._clock = observer, recorder, clock
+        self._metrics, self._recorder, self._clock = metrics, recorder, clock
         self._hearing = Hearing(engine.vad)
         self._next_trim = 0
         self._arrived: deque[tuple[int, float]] = deque(maxlen=128)  # (audio time, clock) of what came last
         self._speech_end_ms = 0
         self._loud = False
         self._language: str | None = None
+        self._overheard = ""  # while the agent spoke
         self._turns: dict[int, _Turn] = {}
         self._open: _Turn | None = None  # the one that is still being spoken
         self._words: dict[str, asyncio.Task[str]] = {}  # by item
@@ -279,10 +280,10 @@ class Talk:
                 self._spawn(self._score(start_ms, at_ms))
             case turns.Recognize(start_ms, at_ms):
                 self._spawn(self._recognize(start_ms, at_ms))
-            case turns.Duck(response_id) | turns.Unduck(response_id):
-                if answer := self._answers.get(response_id):
-                    (answer.pacer.duck if isinstance(effect, turns.Duck) else answer.pacer.unduck)()
-                    self._wake.set()
+            case turns.Duck(response_id):
+                self._hold(response_id)
+            case turns.Unduck(response_id):
+                self._unhold(response_id)
             case _:
                 if isinstance(effect, wire.SpeechStarted):
                     self._begin_turn(effect.audio_start_ms)
@@ -440,6 +441,7 @@ class Talk:
         except StepAudioError as error:
             log.warning("recognition failed: %s", type(error).__name__)
             text = ""
+        self._overheard = text
         self._feed(turns.Heard(text, at_ms))
 
     async def _score(self, start_ms: int, at_ms: int) -> None:
@@ -504,13 +506,41 @@ class Talk:
             answer.pacer.clear()
             if answer.task is not None:
                 answer.task.cancel()
+            self._count(answer)
+            if answer.sound_at is not None and self._metrics is not None:
+                self._metrics.interruptions_total.labels("true").inc()
+                silent_s = max(0.0, answer.sent_at - answer.sound_at)
+                self._metrics.barge_in_stop_latency_seconds.observe(silent_s)
+
+    def _count(self, answer: _Answer) -> None:
+        """An answer is over."""
+        if self._metrics is not None and answer.pacer.underruns:
+            self._metrics.audio_underruns_total.inc(answer.pacer.underruns)
+
+    def _hold(self, response_id: str) -> None:
+        """Perhaps the user interrupts."""
+        if answer := self._answers.get(response_id):
+            answer.pacer.duck()
+            onset_ms = self._hearing.now_ms - turns.TurnConfig().duck_after_ms
+            answer.sound_at = self._clock_at(onset_ms)
+            self._wake.set()
+
+    def _unhold(self, response_id: str) -> None:
+        if answer := self._answers.get(response_id):
+            answer.pacer.unduck()
+            answer.sound_at = None
+            if self._metrics is not None:
+                kind = "backchannel" if self._overheard else "noise"
+                self._metrics.interruptions_total.labels(kind).inc()
+            self._overheard = ""
+            self._wake.set()
 
     def _fail(self, answer: _Answer, error: BaseException) -> None:
         """The rest of an answer will not come; what was made of it is still heard."""
         if isinstance(error, StepAudioError):
             log.warning("%s failed: %s", answer.id, type(error).__name__)
         else:
-            log.error("%s failed: %s", answer.id, type(error).__name__, exc_info=error)
+            log.error("%s failed: %s\n%s", answer.id, type(error).__name__, places(error))
         if answer.task is not None and answer.task is not asyncio.current_task():
             answer.task.cancel()
         answer.end = act.ResponseFinished(
@@ -624,8 +654,8 @@ class Talk:
 
     def _end(self, answer: _Answer, done: Done) -> act.ResponseFinished:
         finished = done.finished
-        if self._observer is not None:
-            self._observer.answered(finished, done.status)
+        if self._metrics is not None:
+            self._metrics.answered(finished, done.status)
         usage = act.TokenUsage()
         if finished is not None:
             usage = act.TokenUsage(
@@ -734,11 +764,12 @@ class Talk:
             answer.told = True
             timings = self._receipt(answer)
             self._feed(replace(answer.end, timings_ms=timings))
-            if self._observer is not None and timings:
-                self._observer.turn(timings)
+            if self._metrics is not None and timings:
+                self._metrics.turn(timings)
         self._tell_played(answer, now)
         if answer.told and answer.pacer.is_heard(now):
             self._answers.pop(answer.id, None)
+            self._count(answer)
             if not self._answers:
                 self._sum_up()
             return math.inf
@@ -748,6 +779,7 @@ class Talk:
 
     def _send_block(self, answer: _Answer, block: np.ndarray) -> None:
         answer.timeline.stamp("sent")
+        answer.sent_at = self._clock()
         span = answer.spans[0]
         pacer = answer.pacer
         end_ms = 1000 * pacer.sent / pacer.rate
@@ -796,6 +828,11 @@ class Talk:
         if receipt:
             receipt["queue"] = round(1000 * answer.queued_s, 1)
         return receipt
+
+
+def places(error: BaseException) -> str:
+    """Where in the code a bug showed. Not what it says, which may hold what somebody said."""
+    return "".join(traceback.format_tb(error.__traceback__)[-8:])
 
 
 async def _mute(start: Callable[[], Iterator[Speech]]) -> AsyncGenerator[Speech, None]:
