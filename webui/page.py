@@ -43,13 +43,12 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 def build() -> App:
-    """The page as an ASGI application."""
+    """The page as an ASGI application, to be mounted at ``/`` after all other routes."""
     import gradio as gr
-    from gradio.routes import App as GradioApp
+    from fastapi import FastAPI
     from gradio.themes import Base
 
     script = f"const WORKLETS = {json.dumps(_read('worklets.js'))};\n{_read('talk.js')}"
-    theme = Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     with gr.Blocks(title="StepAudio", analytics_enabled=False, fill_width=True) as blocks:
         gr.HTML(
             html_template=_read("talk.html"),
@@ -57,20 +56,20 @@ def build() -> App:
             apply_default_css=False,
             elem_id="stepaudio",
         )
-    # What `gr.mount_gradio_app` does, but for the queue, which a page without Python events has no use for.
-    blocks.dev_mode = False
-    blocks.run_history = False
-    blocks.footer_links = []
-    blocks.custom_mount_path = "/"
-    blocks.favicon_path = FOLDER / "icon.svg"
-    blocks.theme, blocks.css, blocks.js, blocks.head = theme, _read("talk.css"), "", ""
-    blocks.head_paths, blocks.css_paths = [], []
-    blocks.auth, blocks.auth_message = None, None
-    blocks.allowed_paths, blocks.blocked_paths, blocks.show_error = [], [], False
-    blocks.max_file_size, blocks.ssr_mode = 0, False
-    blocks.config = blocks.get_config_file()
-    blocks._set_html_css_theme_variables()
-    return _only_the_page(GradioApp.create_app(blocks))
+    host = FastAPI(openapi_url=None)
+    gr.mount_gradio_app(
+        host,
+        blocks,
+        "/",
+        theme=Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+        css=_read("talk.css"),
+        favicon_path=str(FOLDER / "icon.svg"),
+        footer_links=[],
+        run_history=False,
+        ssr_mode=False,
+        show_error=False,
+    )
+    return _only_the_page(host)
 
 
 def _only_the_page(app: App) -> App:
