@@ -289,7 +289,7 @@ class TurnConfig:
     # Listening: the end of a semantic_vad turn.
     score_every_ms: int = 192
     """The turn model is asked again as the silence grows: it hears it."""
-    end_after_ms: int = 384
+    end_after_ms: int = 320
     """Silence that ends a turn which the turn model calls complete."""
     doubt_after_ms: int = 1100
     """Silence that ends a turn which it calls incomplete, when the words say nothing."""
