@@ -15,7 +15,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -23,22 +23,21 @@ import numpy as np
 from stepaudio.core import commands as act
 from stepaudio.core import protocol as wire
 from stepaudio.core import turns
-from stepaudio.core.audio import AudioChunk, float_to_pcm16, pcm16_to_float
-from stepaudio.core.clauses import Clause, Mark
+from stepaudio.core.audio import AudioChunk
+from stepaudio.core.clauses import Clause
 from stepaudio.core.commands import AudioTurn, StartResponse
 from stepaudio.core.conversation import Message
 from stepaudio.core.errors import BackendError, ConfigError, StepAudioError
 from stepaudio.core.resampling import SincResampler
 from stepaudio.core.style import SpeechStyle
-from stepaudio.llm.base import Sampling, TextDelta
+from stepaudio.llm.base import Sampling
 from stepaudio.llm.compaction import compact
 from stepaudio.recognition.base import RATE
 from stepaudio.recognition.incremental import GrowingTranscript, Pass, same_words
-from stepaudio.respond import AudioDelta, ClauseStarted, Done, ResponseEvent, Spoken, ToolCalled, respond
+from stepaudio.respond import Done, ResponseEvent, respond
+from stepaudio.server.answering import WANTED_S, Answer
 from stepaudio.server.hearing import Hearing
-from stepaudio.server.pacing import Pacer
 from stepaudio.server.scheduler import Gate
-from stepaudio.timeline import Timeline
 from stepaudio.tts.base import Speech, Voice
 from stepaudio.tts.voices import named
 
@@ -53,12 +52,6 @@ FRAMES_AT_ONCE = 8
 """Frames scored before others get a turn on the event loop (1 ms; 8 ms where echo is looked for)."""
 TICK_S = 0.25
 """Between two ``Tick``."""
-MADE_AHEAD_S = 4.0
-"""Audio of an answer that is made before it is sent; more is not needed and may never be heard."""
-PLAYED_EVERY_MS = 100
-"""How often the session is told what was heard."""
-WANTED_S = 0.6
-"""After the end of the speech, the first audio is wanted: the deadline of what leads to it."""
 HUNG_S = 30.0
 """An answer of which nothing comes for so long has failed."""
 TRIM_EVERY_MS = 1000
@@ -81,62 +74,6 @@ class _Turn:
     start_ms: int
     growing: GrowingTranscript
     listening: asyncio.Task[None] | None = None  # the pass that runs
-
-
-@dataclass(slots=True, eq=False)
-class _Answer:
-    """A response under way.
-
-    Attributes:
-        command: what to answer, and how.
-        pacer: its audio.
-        timeline: when what happened.
-        wanted_at: when the listener would like to hear it, seconds on the clock.
-        speech_end: when the user's speech ended; None: the answer is to no speech.
-        released: whether it may be sent.
-        heard: the words that it answers, by the start of the turn.
-        spans: clause, remaining samples and words of the audio that the pacer has.
-        waiting: what else is to be sent, in order.
-        end: how it ended, once all of it was made.
-        told: whether the session knows the end.
-        progress: when something last came of it.
-        queued_s: seconds that the voice waited for its turn, before the first audio.
-        sent_at: when audio was last sent.
-        sound_at: when the sound began for which it is held.
-        room: set while more audio may be made.
-    """
-
-    command: StartResponse
-    pacer: Pacer
-    timeline: Timeline
-    wanted_at: float
-    speech_end: float | None
-    progress: float
-    released: bool = False
-    heard: dict[int, str] = field(default_factory=dict)
-    spans: deque[_Span] = field(default_factory=deque)
-    waiting: deque[act.ResponseText | act.ResponseToolCall] = field(default_factory=deque)
-    end: act.ResponseFinished | None = None
-    told: bool = False
-    played_ms: int = 0
-    queued_s: float = 0.0
-    sent_at: float = 0.0
-    sound_at: float | None = None
-    room: asyncio.Event = field(default_factory=asyncio.Event)
-    task: asyncio.Task[None] | None = None
-
-    @property
-    def id(self) -> str:
-        return self.command.response_id
-
-
-@dataclass(slots=True)
-class _Span:
-    """A piece of audio in the pacer: whose clause, how many samples are left, words not yet told."""
-
-    clause: Clause
-    samples: int
-    marks: list[Mark]
 
 
 class Talk:
@@ -179,7 +116,7 @@ class Talk:
         self._turns: dict[int, _Turn] = {}
         self._open: _Turn | None = None  # the one that is still being spoken
         self._words: dict[str, asyncio.Task[str]] = {}  # by item
-        self._answers: dict[str, _Answer] = {}
+        self._answers: dict[str, Answer] = {}
         self._ahead: asyncio.Task[None] | None = None  # the model reads ahead, or sums up
         self._read = ""  # what it has read of the turn that goes on
         self._summed: tuple[tuple[Message, ...], list[Message]] = (), []  # messages, and what stands for them
@@ -307,7 +244,7 @@ class Talk:
             now = self._clock()
             self._feed(turns.Tick(round(1000 * now)))
             for answer in list(self._answers.values()):
-                busy = answer.end is None and answer.room.is_set()
+                busy = not answer.is_made and answer.room.is_set()
                 if busy and now - answer.progress > HUNG_S:
                     self._fail(answer, BackendError("nothing came of it for too long"))
 
@@ -329,7 +266,8 @@ class Talk:
         if self._open is not None:
             self._open.growing.push(samples, self._loud)
         for answer in list(self._answers.values()):
-            self._tell_played(answer, now)
+            for event in answer.played(now):
+                self._feed(event)
         self._feed(speech)
         if self._open is not None:
             self._advance(self._open)
@@ -459,46 +397,23 @@ class Talk:
     # The answer
 
     def _start(self, command: StartResponse) -> None:
-        now = self._clock()
         spoken = bool(command.messages) and isinstance(command.messages[-1], AudioTurn)
-        speech_end = self._clock_at(self._speech_end_ms) if spoken else None
-        answer = _Answer(
-            command,
-            Pacer(command.output_rate),
-            Timeline(self._clock),
-            (speech_end or now) + WANTED_S,
-            speech_end,
-            now,
-            released=not command.draft,
-        )
+        answer = Answer(command, self._clock, self._clock_at(self._speech_end_ms) if spoken else None)
         self._answers[command.response_id] = answer
-        if answer.released:
-            answer.timeline.stamp("decision")
         self._begin(answer)
 
-    def _begin(self, answer: _Answer) -> None:
+    def _begin(self, answer: Answer) -> None:
         """Begin to answer, or begin anew."""
         if self._ahead is not None:
             self._ahead.cancel()
         if answer.task is not None:
             answer.task.cancel()
-        decided = answer.timeline.at("decision")
-        answer.pacer = Pacer(answer.command.output_rate)
-        answer.timeline = Timeline(self._clock)
-        if decided is not None:
-            answer.timeline.stamp("decision", decided)
-        answer.timeline.stamp("begun")
-        answer.spans.clear()
-        answer.waiting.clear()
-        answer.heard.clear()
-        answer.end = None
-        answer.room.set()
+        answer.begin()
         answer.task = self._spawn(self._answer(answer))
 
     def _release(self, response_id: str) -> None:
         if answer := self._answers.get(response_id):
-            answer.released = True
-            answer.timeline.stamp("decision")
+            answer.release()
             self._wake.set()
 
     def _stop(self, response_id: str) -> None:
@@ -512,7 +427,7 @@ class Talk:
                 silent_s = max(0.0, answer.sent_at - answer.sound_at)
                 self._metrics.barge_in_stop_latency_seconds.observe(silent_s)
 
-    def _count(self, answer: _Answer) -> None:
+    def _count(self, answer: Answer) -> None:
         """An answer is over."""
         if self._metrics is not None and answer.pacer.underruns:
             self._metrics.audio_underruns_total.inc(answer.pacer.underruns)
@@ -535,7 +450,7 @@ class Talk:
             self._overheard = ""
             self._wake.set()
 
-    def _fail(self, answer: _Answer, error: BaseException) -> None:
+    def _fail(self, answer: Answer, error: BaseException) -> None:
         """The rest of an answer will not come; what was made of it is still heard."""
         if isinstance(error, StepAudioError):
             log.warning("%s failed: %s", answer.id, type(error).__name__)
@@ -543,24 +458,21 @@ class Talk:
             log.error("%s failed: %s\n%s", answer.id, type(error).__name__, places(error))
         if answer.task is not None and answer.task is not asyncio.current_task():
             answer.task.cancel()
-        answer.end = act.ResponseFinished(
-            answer.id,
-            "failed",
-            error_code="server_error",
-            error_message="The answer failed on the server; ask again.",
-        )
-        answer.pacer.end()
+        answer.fail()
         self._wake.set()
 
-    async def _answer(self, answer: _Answer) -> None:
+    async def _answer(self, answer: Answer) -> None:
         command, timeline = answer.command, answer.timeline
+
+        def spoken(start: Callable[[], Iterator[Speech]]) -> AsyncGenerator[Speech, None]:
+            return self._voice.iterate(start, answer.deadline, answer.waited)
+
         try:
             words = {turn: await self._written(answer, turn) for turn in command.audio_turns()}
             timeline.stamp("transcript")
             last = command.messages[-1] if command.messages else None
             if isinstance(last, AudioTurn) and not words[last]:
-                answer.end = act.ResponseFinished(answer.id)  # nothing was said
-                answer.pacer.end()
+                answer.nothing_to_say()
                 self._wake.set()
                 return
             messages = self._shortened(command.written(words.__getitem__))
@@ -579,13 +491,13 @@ class Talk:
                 tool_choice=command.tool_choice,
                 session=self.session.settings.id,
                 deadline=answer.wanted_at,
-                iterate=(lambda start: self._spoken(answer, start)) if command.modality == "audio" else _mute,
+                iterate=spoken if command.modality == "audio" else _mute,
                 clock=self._clock,
             )
         except Exception as error:
             self._fail(answer, error)
 
-    async def _written(self, answer: _Answer, part: AudioTurn) -> str:
+    async def _written(self, answer: Answer, part: AudioTurn) -> str:
         if part.item_id is not None and part.item_id in self._words:
             return await asyncio.shield(self._words[part.item_id])
         text = await self._final(self._turn_of(part))
@@ -601,74 +513,23 @@ class Talk:
             return None  # the session has accepted the name: it stands for the default
         return None if voice.id in (self._engine.speaker.voices()[0].id, "auto") else voice
 
-    def _speak(self, answer: _Answer, clause: Clause, voice: Voice | None) -> Iterator[Speech]:
+    def _speak(self, answer: Answer, clause: Clause, voice: Voice | None) -> Iterator[Speech]:
         speed = answer.command.speed * self._engine.config.tts.speed
         clause = replace(clause, style=clause.style.over(SpeechStyle(speed=speed)))
         now = self._clock()
         ahead_s = answer.pacer.runs_dry_at(now) - now
         return self._engine.speaker.speak(clause, voice=voice, ahead_s=ahead_s)
 
-    def _spoken(self, answer: _Answer, start: Callable[[], Iterator[Speech]]) -> AsyncGenerator[Speech, None]:
-        def deadline() -> float:
-            pacer = answer.pacer
-            if not pacer.sent and not pacer.queued_s:
-                return answer.wanted_at
-            return pacer.runs_dry_at(self._clock())
-
-        def waited(seconds: float) -> None:
-            if answer.timeline.at("first_audio") is None:
-                answer.queued_s += seconds
-
-        return self._voice.iterate(start, deadline, waited)
-
-    async def _made(self, answer: _Answer, event: ResponseEvent) -> None:
-        answer.progress = self._clock()
-        match event:
-            case TextDelta(text):
-                answer.timeline.stamp("first_token")
-                if answer.command.modality == "text":
-                    answer.waiting.append(act.ResponseText(answer.id, text))
-            case ClauseStarted():
-                answer.timeline.stamp("first_clause")
-            case AudioDelta(clause, audio, marks):
-                answer.timeline.stamp("first_audio")
-                samples = audio.samples
-                if answer.pacer.rate != audio.rate:
-                    samples = _at_rate(audio, answer.pacer.rate)
-                answer.pacer.push(samples)
-                answer.spans.append(_Span(clause, len(samples), list(marks)))
-                if answer.pacer.queued_s > MADE_AHEAD_S:
-                    answer.room.clear()
-            case Spoken():
-                pass
-            case ToolCalled(call):
-                answer.waiting.append(
-                    act.ResponseToolCall(answer.id, call.call_id, call.name, call.arguments)
-                )
-            case Done():
-                answer.pacer.end()
-                answer.end = self._end(answer, event)
+    async def _made(self, answer: Answer, event: ResponseEvent) -> None:
+        answer.made(event)
+        if isinstance(event, Done):
+            if event.error is not None:
+                log.warning("%s failed: %s", answer.id, type(event.error).__name__)
+            if self._metrics is not None:
+                self._metrics.answered(event.finished, event.status)
         self._wake.set()
         await answer.room.wait()
         answer.progress = self._clock()
-
-    def _end(self, answer: _Answer, done: Done) -> act.ResponseFinished:
-        finished = done.finished
-        if self._metrics is not None:
-            self._metrics.answered(finished, done.status)
-        usage = act.TokenUsage()
-        if finished is not None:
-            usage = act.TokenUsage(
-                input_text=finished.prompt_tokens,
-                cached=finished.cached_tokens,
-                output_text=finished.completion_tokens,
-            )
-        if done.error is not None:
-            log.warning("%s failed: %s", answer.id, type(done.error).__name__)
-            return act.ResponseFinished(
-                answer.id, "failed", usage, error_message="The answer failed on the server; ask again."
-            )
-        return act.ResponseFinished(answer.id, done.status, usage)
 
     # While nobody waits for it
 
@@ -749,85 +610,24 @@ class Talk:
             except TimeoutError:
                 pass
 
-    def _send_due(self, answer: _Answer) -> float:
+    def _send_due(self, answer: Answer) -> float:
         """Send what is due of an answer; returns when the next is, seconds on the clock."""
-        if not answer.released:
-            return math.inf
-        while answer.waiting and answer.id in self._answers:
-            self._feed(answer.waiting.popleft())
         now = self._clock()
-        while answer.id in self._answers and (block := answer.pacer.take(now)) is not None:
-            self._send_block(answer, block)
-        if answer.pacer.queued_s <= MADE_AHEAD_S:
-            answer.room.set()
-        if answer.end is not None and answer.pacer.is_done and not answer.told:
-            answer.told = True
-            timings = self._receipt(answer)
-            self._feed(replace(answer.end, timings_ms=timings))
-            if self._metrics is not None and timings:
-                self._metrics.turn(timings)
-        self._tell_played(answer, now)
-        if answer.told and answer.pacer.is_heard(now):
+        for event in answer.due(now):
+            if isinstance(event, act.ResponseAudio):
+                self._hearing.sent(event.audio)
+            self._feed(event)
+            if answer.id not in self._answers:  # it was stopped
+                return math.inf
+            if isinstance(event, act.ResponseFinished) and self._metrics is not None:
+                self._metrics.turn(event.timings_ms)
+        if answer.is_over(now):
             self._answers.pop(answer.id, None)
             self._count(answer)
             if not self._answers:
                 self._sum_up()
             return math.inf
-        if answer.pacer.sent:
-            return min(answer.pacer.due_at(now), now + PLAYED_EVERY_MS / 1000)
-        return answer.pacer.due_at(now)
-
-    def _send_block(self, answer: _Answer, block: np.ndarray) -> None:
-        answer.timeline.stamp("sent")
-        answer.sent_at = self._clock()
-        span = answer.spans[0]
-        pacer = answer.pacer
-        end_ms = 1000 * pacer.sent / pacer.rate
-        marks = [mark for mark in span.marks if mark.start_ms < end_ms]
-        del span.marks[: len(marks)]
-        span.samples -= len(block)
-        if not span.samples:
-            marks += span.marks
-            answer.spans.popleft()
-        # As it will be on the wire: a recording holds it so, and its echo is looked for again in a replay.
-        block = pcm16_to_float(float_to_pcm16(block))
-        chunk = AudioChunk(block, pacer.rate, pacer.sent - len(block))
-        self._hearing.sent(chunk)
-        self._feed(act.ResponseAudio(answer.id, chunk, span.clause, tuple(marks)))
-
-    def _tell_played(self, answer: _Answer, now: float) -> None:
-        if not answer.pacer.sent or answer.id not in self._answers:
-            return
-        ms = answer.pacer.heard_ms(now)
-        all_ms = round(1000 * answer.pacer.sent / answer.pacer.rate)
-        last = answer.told and ms >= all_ms
-        if ms >= answer.played_ms + PLAYED_EVERY_MS or (
-            ms > answer.played_ms and (last or not answer.played_ms)
-        ):
-            answer.played_ms = ms
-            self._feed(act.Played(answer.id, ms))
-
-    def _receipt(self, answer: _Answer) -> dict[str, float]:
-        """Where the time went, ms. A draft is made while silence is awaited: ``vad`` overlaps the others."""
-        at = answer.timeline.at
-        speech_end = answer.speech_end
-        stages = {
-            "vad": (speech_end, at("decision")),
-            "asr": (at("begun"), at("transcript")),
-            "llm_ttft": (at("transcript"), at("first_token")),
-            "first_clause": (at("first_token"), at("first_clause")),
-            "tts_ttfa": (at("first_clause"), at("first_audio")),
-            "first_audio": (at("decision"), at("sent")),
-            "voice_to_voice": (speech_end, at("sent")),
-        }
-        receipt = {
-            name: round(1000 * (end - start), 1)
-            for name, (start, end) in stages.items()
-            if start is not None and end is not None
-        }
-        if receipt:
-            receipt["queue"] = round(1000 * answer.queued_s, 1)
-        return receipt
+        return answer.due_at(now)
 
 
 def places(error: BaseException) -> str:
@@ -839,8 +639,3 @@ async def _mute(start: Callable[[], Iterator[Speech]]) -> AsyncGenerator[Speech,
     """The voice of a written answer."""
     return
     yield
-
-
-def _at_rate(audio: AudioChunk, rate: int) -> np.ndarray:
-    resampler = SincResampler(audio.rate, rate)
-    return np.concatenate([resampler.push(audio.samples), resampler.flush()])
