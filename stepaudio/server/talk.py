@@ -331,7 +331,7 @@ class Talk:
         self._feed(turns.Heard(turn.growing.text, turn.start_ms + due.heard_ms))
         if turn is self._open:
             self._advance(turn)
-            if turn.growing.agreed:
+            if turn.growing.agreed and self._loud:  # else an answer will soon need the model
                 self._read_ahead(turn.growing.agreed)
 
     async def _final(self, turn: _Turn) -> str:
