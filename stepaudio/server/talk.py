@@ -331,8 +331,10 @@ class Talk:
         self._feed(turns.Heard(turn.growing.text, turn.start_ms + due.heard_ms))
         if turn is self._open:
             self._advance(turn)
-            if turn.growing.agreed and self._loud:  # else an answer will soon need the model
-                self._read_ahead(turn.growing.agreed)
+            if self._loud:  # else an answer will soon need the model
+                # Words that come out otherwise cost no more than words that were not read; the sign at the
+                # end is a guess each time.
+                self._read_ahead(turn.growing.text.rstrip(" .,?!…。，？！"))
 
     async def _final(self, turn: _Turn) -> str:
         """All that was said in a turn until now."""
@@ -538,11 +540,9 @@ class Talk:
         if self._engine.config.llm.model.startswith("openai:"):
             return  # a server is paid for what it reads
         if self._ahead is not None and not self._ahead.done():
-            if not text or self._answers:
-                return
-            self._ahead.cancel()
+            return
         prompt = self.session.prompt()
-        if prompt is None or prompt.audio_turns() or self._answers or (text and text == self._read):
+        if prompt is None or prompt.audio_turns() or self._answers or text == self._read != "":
             return
         self._read = text
         messages = self._shortened(
