@@ -391,6 +391,7 @@ function receive(event) {
       });
       replay();
       for (const event of queued.splice(0)) send(event);
+      for (const one of turns.values()) one.queued = false;
       break;
     case "input_audio_buffer.speech_started":
       state.speaking = true;

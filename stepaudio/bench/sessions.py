@@ -61,6 +61,8 @@ CLIP_S = (2.0, 7.0)
 """Real clips that count as a turn: short ones are hardly a sentence, long ones are several."""
 ANSWER_WITHIN_S = 10.0
 INTERRUPTIONS = 50
+OVER_S = 1.0
+"""An answer that ends within so much of an interruption was not stopped by it, and need not have been."""
 TALKS = (1, 2, 4, 6, 8, 12, 16)
 TALK_S = 40.0
 IDLE = (100, 1000)
@@ -322,6 +324,8 @@ async def _interruption(
     await person.until(over, said.end_s + 6)
     response = person.done(id) or {}
     stopped = response.get("status") == "cancelled"
+    if not stopped and person.sound_until < onset + OVER_S:
+        return None  # it was at its end
     row: dict[str, Any] = {"stopped": stopped}
     if stopped:
         signs = [
