@@ -107,6 +107,13 @@ class EchoGuard:
             return 0.0
         return float(np.clip(1 - self._energy[1] / self._energy[0], 0, 1))
 
+    def skip(self, count: int) -> None:
+        """``count`` samples of the microphone need no judgement: nothing was sent that could come back."""
+        self._now += count
+        self._judged = self._now - self._now % self._hop
+        self._looked = self._now
+        self._heard[:] = 0
+
     def _reference(self, start: int, end: int) -> np.ndarray:
         """What was sent from sample ``start`` to ``end``; zeros where nothing was."""
         first, last = max(start, self._sent_from), min(end, self._sent_from + len(self._sent))

@@ -36,6 +36,7 @@ class Hearing:
         self._stream: VoiceActivityStream | None = None
         self._echo = EchoGuard(RATE)
         self._echo_until = -math.inf
+        self._skipped = 0  # samples that the echo guard has not seen
         self._resampler: tuple[int, SincResampler] | None = None
         self._rest = np.zeros(0, np.float32)
         self._frames: deque[np.ndarray] = deque()
@@ -69,8 +70,16 @@ class Hearing:
         if np.abs(samples).max() > SILENT:
             self._stream = self._stream or self._model.stream()
             prob = self._stream.push(frame)
-        echo = self._echo.likelihood(frame)  # keeps its clock even when there is nothing to look for
-        return Speech(prob, self.now_ms, echo if self.now_ms < self._echo_until else 0.0), samples
+        return Speech(prob, self.now_ms, self._echo_in(frame)), samples
+
+    def _echo_in(self, frame: AudioChunk) -> float:
+        if self.now_ms > self._echo_until:  # nothing can come back
+            self._skipped += FRAME
+            return 0.0
+        if self._skipped:
+            self._echo.skip(self._skipped)
+            self._skipped = 0
+        return self._echo.likelihood(frame)
 
     def sent(self, chunk: AudioChunk) -> None:
         """Audio that goes to the user now, and may come back."""
