@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
+from stepaudio.core.codes import AudioCodes
 from stepaudio.core.conversation import (
     CUT_MARK,
     FULL,
@@ -220,3 +222,11 @@ def test_what_was_heard_is_whole_words_as_written(heard_ms, heard) -> None:
 
 def test_of_what_has_no_words_nothing_was_heard() -> None:
     assert truncate_to_heard("…", [], 500) == ""
+
+
+def test_codes_are_counted_by_the_group_and_never_cut() -> None:
+    codes = AudioCodes(np.zeros(40, np.int64), np.zeros(60, np.int64))
+    spoken = Message("user", "", codes=codes)
+    assert estimate_tokens(spoken) == 108
+    old = [Message("user", "long ago " * 40), Message("assistant", "yes")]
+    assert fit([*old, spoken], 100, estimate_tokens) == [spoken]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from stepaudio.core.codes import AudioCodes
 from stepaudio.core.conversation import Message, ToolCall, ToolSpec
 from stepaudio.llm.prompt import NO_RESULT, SYSTEM_PROMPT, render, render_as_text, render_tools
 
@@ -87,3 +90,11 @@ def test_half_a_character_does_no_harm() -> None:
 def test_the_system_prompt_is_one_line_and_short() -> None:
     # It is in the cache, but each of its tokens is read with each token of the answer.
     assert "\n" not in SYSTEM_PROMPT and len(SYSTEM_PROMPT) < 800
+
+
+def test_models_of_codes_are_shown_codes_where_they_are_there() -> None:
+    codes = AudioCodes(np.array([1, 2]), np.array([3, 4, 5]))
+    messages = [Message("user", "before"), Message("user", "words", codes=codes)]
+    tokens = "<audio_1><audio_2><audio_1027><audio_1028><audio_1029>"
+    assert [m["content"] for m in render(messages, codes=True)] == ["before", tokens]
+    assert [m["content"] for m in render(messages)] == ["before", "words"]

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from stepaudio.core.codes import GROUP_SIZE, AudioCodes
+
 Role = Literal["system", "user", "assistant", "tool"]
 
 FULL = 0.75
@@ -64,6 +66,8 @@ class Message:
         calls: of the assistant, the tools that it called after ``text`` (which is often empty then).
         call_id: of a result, the ``ToolCall`` that it belongs to.
         interrupted: of the assistant: the user broke in; ``text`` is what was heard of the answer.
+        codes: of the user, what was said, for models that read codes; ``text`` may be empty then, as the
+            transcript is not waited for. Only the last turn has them: history is text (14 times shorter).
     """
 
     role: Role
@@ -71,6 +75,7 @@ class Message:
     calls: tuple[ToolCall, ...] = ()
     call_id: str | None = None
     interrupted: bool = False
+    codes: AudioCodes | None = None
 
 
 def fit(messages: Sequence[Message], budget: int, count: Callable[[Message], int]) -> list[Message]:
@@ -94,8 +99,8 @@ def fit(messages: Sequence[Message], budget: int, count: Callable[[Message], int
             every message, so it should remember.
 
     Returns:
-        A new list. It can be over the budget only if system messages, and the assistant's words and calls
-        after the last user message, fill the budget alone.
+        A new list. It can be over the budget only if system messages, a last user message of codes (which
+        are never cut), and the assistant's words and calls after it, fill the budget alone.
     """
     system = [i for i, message in enumerate(messages) if message.role == "system"]
     room = budget - sum(count(messages[i]) for i in system)
@@ -119,7 +124,11 @@ def fit(messages: Sequence[Message], budget: int, count: Callable[[Message], int
     kept = {i: messages[i] for i in system}
     kept.update((i, messages[i]) for turn in turns[first:] for i in turn)
     # What is still too much is in the last turn: results first, then the question.
-    cuttable = [i for i in (turns[-1] if turns else ()) if messages[i].role in ("tool", "user")]
+    cuttable = [
+        i
+        for i in (turns[-1] if turns else ())
+        if messages[i].role in ("tool", "user") and messages[i].codes is None
+    ]
     for i in sorted(cuttable, key=lambda i: (messages[i].role == "user", -count(messages[i]))):
         if used > room:
             kept[i] = _shortened(messages[i], room - used + count(messages[i]), count)
@@ -131,8 +140,10 @@ def estimate_tokens(message: Message) -> int:
     """Tokens of a message, for a tokenizer that is not known: rather too many than too few.
 
     English takes one token for 4 to 5 characters, Chinese 0.6 to 1.5 tokens a character, a digit a token; a
-    template's frame takes about 5 tokens.
+    template's frame takes about 5 tokens. Codes are a token each, in place of their words.
     """
+    if message.codes is not None:
+        return GROUP_SIZE * message.codes.groups + 8
     text = message.text + "".join(f"{call.name} {call.arguments}" for call in message.calls)
     wide = sum(character > "\u02ff" for character in text)
     digits = sum(character.isdigit() for character in text)

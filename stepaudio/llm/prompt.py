@@ -27,8 +27,11 @@ said again what had been heard, with Qwen2.5 1.5B and 0.5B: 2 and 4. With "[inte
 4, and the models speak such signs themselves ("[again]"); without any sign 1 and 4, but nobody told them."""
 
 
-def render(messages: Sequence[Message]) -> list[dict[str, Any]]:
+def render(messages: Sequence[Message], *, codes: bool = False) -> list[dict[str, Any]]:
     """The conversation in OpenAI's chat format, which llama.cpp and all servers take.
+
+    ``codes``: the model reads Step-Audio's; what the user said goes in as ``<audio_N>`` where it is there,
+    alone in its turn (as the chat template of Step-Audio-Chat has it), else as its transcript.
 
     Results follow their calls at once, as the format wants them, even if the user spoke in between; a result
     without a call (its turn was dropped, or the client made it up) is left out.
@@ -40,6 +43,8 @@ def render(messages: Sequence[Message]) -> list[dict[str, Any]]:
         if message.role == "tool":
             continue
         text = message.text.rstrip() + INTERRUPTED if message.interrupted else message.text
+        if codes and message.codes is not None:
+            text = message.codes.text()
         rendered.append({"role": message.role, "content": _whole(text)})
         if message.calls:
             rendered[-1]["tool_calls"] = [
