@@ -1,6 +1,6 @@
 """The configuration: one frozen tree, loaded by one function.
 
-Later sources win: built-in defaults < ``stepaudio.toml`` < environment < flags. The file is
+Later sources win: built-in defaults < the profile's < ``stepaudio.toml`` < environment < flags. The file is
 ``./stepaudio.toml``, else ``$XDG_CONFIG_HOME/stepaudio/stepaudio.toml``; ``--config`` names another.
 Environment: ``STEPAUDIO_LLM__MODEL=qwen2.5-0.5b`` sets ``llm.model``.
 """
@@ -76,8 +76,14 @@ class LLMConfig(_Section):
 
     model: str = Field(
         default="auto",
-        description="auto, a model of the store, a path to a .gguf file, or openai:http://host:port/v1",
+        description="auto, a model of the store, a path to a .gguf file or to a folder of Step-Audio-Chat, "
+        "or openai:http://host:port/v1",
     )
+    reads: Literal["text", "codes"] = Field(
+        default="text",
+        description="what a server's model is shown of speech: its transcript, or Step-Audio's codes",
+    )
+    device: str = Field(default="cpu", description="of Step-Audio-Chat in process: cpu, cuda or cuda:N")
     name: str | None = Field(
         default=None, description="model name to ask an OpenAI-compatible server for; default: its first"
     )
@@ -88,6 +94,7 @@ class LLMConfig(_Section):
     )
     max_tokens: int = Field(default=256, ge=1, description="longest answer, in tokens")
     temperature: float = Field(default=0.0, ge=0, le=2, description="0 gives the same answer every time")
+    top_p: float = Field(default=1.0, gt=0, le=1, description="draw from the likeliest words of this share")
     threads: int = Field(default=2, ge=1, le=64, description="CPU threads")
     slots: int = Field(
         default=1, ge=1, le=64, description="talks at a time, each with a context (0.1 GB) of its own"
@@ -98,6 +105,20 @@ class LLMConfig(_Section):
 class TTSConfig(_Section):
     """Voice."""
 
+    model: str = Field(
+        default="kokoro",
+        description="kokoro, step-audio-tts-3b, or a folder that holds Step-Audio-TTS-3B's files",
+    )
+    server: str | None = Field(
+        default=None,
+        description="vLLM that draws Step-Audio-TTS-3B's codes, http://host:port/v1; default: in process",
+    )
+    server_model: str = Field(default="step-audio-tts-3b", description="its name on that server")
+    device: str = Field(default="cpu", description="of Step-Audio-TTS-3B: cpu, cuda or cuda:N")
+    speakers: Path | None = Field(
+        default=None,
+        description="folder of Step-Audio's speakers_info.json; default: speakers, in or beside the model",
+    )
     voice: str = Field(default="auto", description="voice for all languages, or auto: one per language")
     voice_en: str = Field(default="af_heart", description="voice for English when voice is auto")
     voice_zh: str = Field(default="zf_xiaobei", description="voice for Chinese when voice is auto")
@@ -149,7 +170,7 @@ class ServerConfig(_Section):
 class Config(_Section):
     """The whole tree."""
 
-    profile: Literal["embedded"] = Field(default="embedded", description="set of defaults")
+    profile: Literal["embedded", "step"] = Field(default="embedded", description="set of defaults")
     audio: AudioConfig = AudioConfig()
     models: ModelsConfig = ModelsConfig()
     recognition: RecognitionConfig = RecognitionConfig()
@@ -159,9 +180,26 @@ class Config(_Section):
     server: ServerConfig = ServerConfig()
 
 
+STEP_SYSTEM = "适配用户的语言，用简短口语化的文字回答"
+"""The system prompt that Step-Audio-Chat's own program gives it: the user's language, short spoken words."""
+
+PROFILES: Mapping[str, Mapping[str, Any]] = {
+    "embedded": {},
+    "step": {  # sampling as Step-Audio's own program has it, but for the length
+        "llm.reads": "codes",
+        "llm.temperature": 0.7,
+        "llm.top_p": 0.9,
+        "llm.context_tokens": 8192,
+        "llm.system": STEP_SYSTEM,
+        "tts.model": "step-audio-tts-3b",
+    },
+}
+"""What profiles set where nobody sets it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A configuration and where each value came from: "default", a file, a variable, or "flag"."""
+    """A configuration and where each value came from: "default", a profile, a file, a variable, "flag"."""
 
     config: Config
     origins: Mapping[str, str]
@@ -227,6 +265,10 @@ def load(
     for name, value in (flags or {}).items():
         if value is not None:
             put(name, value, "flag")
+    profile = str(values.get("profile", "embedded"))
+    for name, value in PROFILES.get(profile, {}).items():
+        if name not in values:
+            put(name, value, f"profile {profile}")
 
     tree: dict[str, Any] = {}
     for name, value in values.items():

@@ -93,3 +93,13 @@ def test_secrets_are_not_shown():
     with pytest.raises(ConfigError) as caught:
         config.load(environment={}, flags={"llm.api_key": ["sk-secret"]})
     assert "sk-secret" not in str(caught.value)
+
+
+def test_a_profile_sets_what_nobody_sets():
+    loaded = config.load(environment={"STEPAUDIO_PROFILE": "step", "STEPAUDIO_LLM__TOP_P": "0.5"})
+    origins = {name: origin for name, _, origin in loaded.rows()}
+    assert loaded.config.llm.reads == "codes" and loaded.config.tts.model == "step-audio-tts-3b"
+    assert (origins["llm.reads"], origins["llm.top_p"]) == ("profile step", "STEPAUDIO_LLM__TOP_P")
+    assert loaded.config.llm.top_p == 0.5
+    with pytest.raises(ConfigError, match="profile from flag"):
+        config.load(environment={}, flags={"profile": "steps"})
