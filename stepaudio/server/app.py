@@ -91,7 +91,7 @@ class Service:
             requests_per_minute=settings.requests_per_minute,
             on_refusal=lambda reason: self.metrics.sessions_rejected_total.labels(reason).inc(),
         )
-        self.ears, self.voice = Gate(1, "ears"), Gate(1, "voice")
+        self.ears, self.voice = Gate(2, "ears"), Gate(1, "voice")  # a pause: recognition, and the turn model
         self.metrics.follow(self.admission, self.ears, self.voice)
         self.decoder = Decoder(engine.config.audio.limit_s)
         self.sockets: set[Leaves] = set()

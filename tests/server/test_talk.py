@@ -309,6 +309,18 @@ def test_ears_that_fail_tell_the_client_and_the_next_turn_is_heard():
     run(main)
 
 
+def test_without_a_turn_model_silence_decides():
+    def fails() -> float:
+        raise BackendError("no")
+
+    async def main() -> None:
+        async with Stage(score=fails) as stage:
+            await stage.hear(QUESTION)
+            assert (await stage.until("response.done"))["response"]["status"] == "completed"
+
+    run(main)
+
+
 def test_a_mind_that_hangs_is_given_up():
     class Hangs(FakeLLM):
         async def generate(
