@@ -61,7 +61,8 @@ class Case:
     @cached_property
     def keys(self) -> frozenset[str]:
         """The names of all tensors, for recognising a case; single cases without their letter."""
-        found = {key for name in ("inputs", "outputs", "weights", "model") for key in self.tensors(name)}
+        files = (self.folder / f"{name}.safetensors" for name in ("inputs", "outputs", "weights", "model"))
+        found = {key for file in files if file.is_file() for key in _names(file)}
         return frozenset(found | {key.partition(".")[2] for key in found if key.split(".")[0] in self.names})
 
 
@@ -70,6 +71,14 @@ def _tensors(path: Path) -> dict[str, np.ndarray]:
     from safetensors.numpy import load_file
 
     return load_file(path) if path.is_file() else {}
+
+
+def _names(path: Path) -> list[str]:
+    """Names only: NumPy has no type for bfloat16, which weights may be in."""
+    from safetensors import safe_open
+
+    with safe_open(path, "numpy") as file:
+        return list(file.keys())
 
 
 @dataclass(frozen=True)
