@@ -393,7 +393,8 @@ class Talk:
 
     def _foretell(self, start_ms: int) -> None:
         """Ask the turn model before it is asked for."""
-        if self.session.settings.audio.input.turn_detection is None:
+        detection = self.session.settings.audio.input.turn_detection
+        if detection is None or detection.type != "semantic_vad":
             return
         samples = self._turn_audio(start_ms, self._hearing.now_ms)
         more = (turns.TurnConfig().draft_after_ms - FORETELL_MS) * RATE // 1000
@@ -566,6 +567,8 @@ class Talk:
         """Have the model read the talk as far as it goes, and what the user has said so far."""
         if self._engine.config.llm.model.startswith("openai:"):
             return  # a server is paid for what it reads
+        if self._ears.waiting or self._voice.waiting:
+            return  # others need the cores
         if self._ahead is not None and not self._ahead.done():
             return
         prompt = self.session.prompt()
