@@ -227,6 +227,24 @@ def build_parser() -> argparse.ArgumentParser:
     tokenize.add_argument("--jobs", type=int, metavar="N", help="files at once (default: one a processor)")
     tokenize.add_argument("--tokenizer", metavar="FOLDER", help="holds the files of Step-Audio-Tokenizer")
 
+    llm = _group(commands, "llm", "language models that are served")
+    serving = _command(
+        llm,
+        "serve",
+        _llm_serve,
+        "serve a Step-1 checkpoint (Step-Audio-Chat, Step-Audio-TTS-3B) with vLLM",
+        "stepaudio llm serve Step-Audio-TTS-3B",
+        "stepaudio llm serve Step-Audio-Chat --tensor-parallel-size 4 --port 9000",
+        "stepaudio llm serve --python /opt/vllm Step-Audio-TTS-3B --dtype float32",
+    )
+    serving.add_argument(
+        "--python", type=Path, metavar="PATH", help="vLLM's environment (default: .venv-vllm; `make vllm`)"
+    )
+    serving.add_argument("folder", type=Path, metavar="FOLDER", help="config.json, *.safetensors, tokenizer")
+    serving.add_argument(
+        "flags", nargs=argparse.REMAINDER, metavar="…", help="handed on to vLLM (`vllm serve --help`)"
+    )
+
     voices = _group(commands, "voices", "the voices there are")
     listing = _command(voices, "list", _voices_list, "list the voices", "stepaudio voices list --language zh")
     listing.add_argument("--language", help="only voices that speak it natively: en, zh, ja, …")
@@ -605,6 +623,22 @@ def _encoder(engine: Engine, options: argparse.Namespace) -> Callable[[str, str]
             out.write((json.dumps(found, ensure_ascii=False) + "\n").encode())
 
     return encode
+
+
+def _llm_serve(options: argparse.Namespace) -> None:
+    import signal
+
+    from stepaudio.llm.serving import Server
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)  # as Ctrl-C: vLLM's processes end with this one
+    with Server(options.folder, options.flags, options.python) as server:
+        server.wait_ready()
+        print(f"Ready: {server.name} at {server.url} (Ctrl-C stops).", flush=True)
+        status = server.wait()
+    raise BackendError(f"vLLM ended with status {status}; the end of its log says why")
 
 
 def _voices_list(options: argparse.Namespace) -> None:

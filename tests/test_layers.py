@@ -57,6 +57,9 @@ FENCES = {  # third party: the only places that may import it
         "stepaudio.bench.tokenizer",
         "stepaudio.bench.vocoder",
     },
+    "transformers": {"stepaudio.llm.step1"},
+    "sentencepiece": {"stepaudio.llm.step1"},
+    "vllm": {"stepaudio.llm.step1"},
     "onnxruntime": {
         "stepaudio.recognition",
         "stepaudio.tokenizer",

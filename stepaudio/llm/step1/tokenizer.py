@@ -43,12 +43,15 @@ class Step1Tokenizer:
     """
 
     def __init__(self, path: Path) -> None:
-        from sentencepiece import SentencePieceProcessor, sentencepiece_model_pb2
+        from sentencepiece import SentencePieceProcessor
+        from sentencepiece import sentencepiece_model_pb2 as protocol
 
         file = present(path / FILE if path.is_dir() else path)
         try:
             whole = SentencePieceProcessor(model_proto=file.read_bytes())
-            proto = sentencepiece_model_pb2.ModelProto.FromString(whole.serialized_model_proto())
+            proto = protocol.ModelProto.FromString(  # pyright: ignore[reportAttributeAccessIssue]
+                whole.serialized_model_proto()
+            )
         except (OSError, RuntimeError, ValueError) as error:
             raise ConfigError(f"{file} cannot be read as a SentencePiece model: fetch it again") from error
         proto.normalizer_spec.add_dummy_prefix = False
