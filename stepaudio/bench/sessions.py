@@ -597,10 +597,11 @@ def render(result: dict[str, Any]) -> RenderableType:
         table.add_section()
     if hour := result.get("hour"):
         memory, (early, late) = hour["memory_mb"], hour["first_word_ms"].values()
-        grown = lambda value: None if value is None else f"{value:+.1%}"  # noqa: E731
+        of = lambda mb: "not measured" if mb is None else f"{mb:.0f}"  # noqa: E731
+        grown = lambda value: "no growth known" if value is None else f"{value:+.1%}"  # noqa: E731
         row(
             f"{hour['minutes']:.0f} minutes of talk: memory at minute 10 and at the end, MB",
-            f"{memory['minute_10']} / {memory['end']} ({grown(hour['memory_growth'])})",
+            f"{of(memory['minute_10'])} / {of(memory['end'])} ({grown(hour['memory_growth'])})",
             f"{targets['hour_growth']:.0%}",
         )
         row(

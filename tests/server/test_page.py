@@ -96,7 +96,9 @@ def test_a_spoken_question_is_heard_and_answered(real: Running, microphone: Path
         assert page.evaluate("/^\\d+ ms$/.test(document.querySelector('.sa-chip').textContent)")
         assert page.evaluate("document.querySelectorAll('.sa-cut').length") == 0
         assert page.console == []
-        assert {url.split("/")[2] for url in page.asked if url.startswith(("http", "ws"))} == {real.url.removeprefix("http://")}
+        assert {url.split("/")[2] for url in page.asked if url.startswith(("http", "ws"))} == {
+            real.url.removeprefix("http://")
+        }
 
 
 def test_speaking_stops_the_answer(real: Running, microphone: Path):
