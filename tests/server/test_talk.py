@@ -52,7 +52,8 @@ class Ears:
     languages = ("en", "zh")
 
     def __init__(self, *words: str | Exception) -> None:
-        self.words, self.calls = list(words), 0
+        self.words: list[str | Exception] = list(words)
+        self.calls = 0
 
     def transcribe(self, audio: AudioChunk, **options: Any) -> Transcript:
         self.calls += 1
@@ -257,6 +258,8 @@ def test_a_cough_does_not_stop_the_answer_and_costs_no_sample():
 
 def test_engines_that_fail_fail_one_answer_and_the_talk_goes_on():
     class Fails(FakeLLM):
+        scripts: Any = ()
+
         async def generate(
             self, messages: Any, sampling: Any, *a: Any, **o: Any
         ) -> AsyncGenerator[Any, None]:
