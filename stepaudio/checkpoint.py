@@ -14,12 +14,31 @@ from typing import TYPE_CHECKING
 from stepaudio.core.errors import ConfigError, ModelMissing
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
 SHOWN = 4
 """Tensors that a message names; of more it says how many."""
 _LFS = b"version https://git-lfs"
 _NESTS = ("state_dict", "model_state_dict", "model")  # where training programs put the tensors of a .pt file
+
+
+def usable_device(name: str) -> torch.device:
+    """A device by its name: "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        ConfigError: there is none like that here.
+    """
+    import torch
+
+    try:
+        device = torch.device(name)
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            raise ConfigError(f"no GPU for {name!r}: torch sees {torch.cuda.device_count()}; take cpu")
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        raise ConfigError(f"no device {name!r} on this machine: there are cpu, cuda and cuda:N") from None
+    return device
 
 
 def present(path: Path) -> Path:

@@ -170,5 +170,5 @@ def test_a_folder_of_another_model_is_said(folder: Path, tmp_path: Path, old: st
 
 
 def test_a_device_that_is_not_there_is_said(folder: Path):
-    with pytest.raises(ConfigError, match="no device 'cuda:99'"):
+    with pytest.raises(ConfigError, match="no GPU for 'cuda:99'"):
         Decoder.load(folder, device="cuda:99")

@@ -102,10 +102,12 @@ last sentence. Right calls of 13, and right answers in words of 12, by the 1.5B 
 13 and 8; with the template of the model's file: 8 and 12, 12 and 10 (and words that are neither)."""
 
 
-def render_as_text(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> list[dict[str, Any]]:
+def render_as_text(
+    messages: Sequence[Message], tools: Sequence[ToolSpec], *, codes: bool = False
+) -> list[dict[str, Any]]:
     """As ``render``, but with tools, calls and results written into the messages, for any chat template."""
     rendered: list[dict[str, Any]] = []
-    for message in render(messages):
+    for message in render(messages, codes=codes):
         content = message["content"]
         if message["role"] == "tool":
             content = f"<tool_response>\n{content}\n</tool_response>"

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from stepaudio.checkpoint import usable_device
 from stepaudio.core.audio import AudioChunk
 from stepaudio.core.codes import GROUP, AudioCodes
 from stepaudio.core.errors import AudioError, ConfigError, ModelMissing
@@ -67,7 +68,7 @@ class DualTokenizer:
         """
         folder = Path(folder)
         _check_folder(folder)
-        _check_device(device)
+        usable_device(device)
         if threads is not None:
             torch.set_num_threads(threads)
         linguistic = LinguisticTokenizer.load(folder / PARAFORMER_FOLDER, folder / CENTRES_FILE, device)
@@ -189,12 +190,3 @@ def _check_folder(folder: Path) -> None:
         )
     if (folder / "config.json").exists():
         raise ConfigError(f"{folder} is a language model; its tokenizer is apart: get Step-Audio-Tokenizer")
-
-
-def _check_device(device: str) -> None:
-    try:
-        kind = torch.device(device)
-    except RuntimeError:
-        raise ConfigError(f"no device {device!r}: there are cpu, cuda and cuda:N") from None
-    if kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"no GPU for {device!r}: torch sees {torch.cuda.device_count()}; take cpu")

@@ -17,14 +17,17 @@ from safetensors.torch import save
 
 from stepaudio.core.codes import FIRST_ID, MERGED_CODES
 from stepaudio.files import whole_file
+from stepaudio.llm.step1.chat import BEGIN_OF_TURN, END_OF_TURN, END_OF_TURN_ID, START, TEMPLATE
 from stepaudio.llm.step1.configuration import Step1Config
 from stepaudio.llm.step1.folder import CONFIG, EMBEDDING, HEAD, INDEX
 from stepaudio.llm.step1.network import Step1ForCausalLM
 
 VOCABULARY = 74_752
-UNKNOWN, START, END, END_OF_TURN, BEGIN_OF_TURN = range(5)
-BYTES = 5
-"""Id of the first of 256 pieces that stand for bytes; letters and words follow them."""
+_CONSTANT = 8.0
+"""What is held constant in the hidden state."""
+_BIAS = 1.0
+_END_BIAS = {"chat": 1.35, "tts": 1.6}
+"""How likely the end is, beside one word or code; the mean length follows."""
 
 _WORDS = (
     "the a of to in is it you that he was for on are with as his they be at one have this from or had by but"
@@ -33,7 +36,8 @@ _WORDS = (
     " look more day could go come did my sound no most number who over know water than call first people"
     " may down side been now find"
 ).split()
-_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,!?'-:;()\n"
+SPACE = "\u2581"
+_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,!?'-:;()|<>_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +51,7 @@ class Sizes:
     groups: int = 2
 
 
-def write(
-    folder: Path, kind: Literal["chat", "tts"], sizes: Sizes | None = None, seed: int = 0, length: int = 12
-) -> None:
+def write(folder: Path, kind: Literal["chat", "tts"], sizes: Sizes | None = None, seed: int = 0) -> None:
     """Write ``config.json``, weights with their index, ``tokenizer.model`` and ``tokenizer_config.json``.
 
     Args:
@@ -57,7 +59,6 @@ def write(
         kind: "chat" writes words, "tts" codes.
         sizes: of the network.
         seed: of the weights.
-        length: about how many words, or groups of codes, come before the end at temperature 0.7.
     """
     sizes = sizes or Sizes()
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,7 +71,7 @@ def write(
         num_attention_groups=sizes.groups,
         max_seq_len=32_768,
     )
-    tensors = _weights(config, kind, seed, length)
+    tensors = _weights(config, kind, seed)
     shard = "model-00001.safetensors"
     size = sum(tensor.nbytes for tensor in tensors.values())
     index = {"metadata": {"total_size": size}, "weight_map": dict.fromkeys(tensors, shard)}
@@ -78,14 +79,17 @@ def write(
         (CONFIG, _json(_described(config))),
         (INDEX, _json(index)),
         ("tokenizer.model", tokenizer()),
-        ("tokenizer_config.json", _json(_TOKENIZER | ({"chat_template": TEMPLATE} if kind == "chat" else {}))),
+        (
+            "tokenizer_config.json",
+            _json(_TOKENIZER | ({"chat_template": TEMPLATE} if kind == "chat" else {})),
+        ),
         (shard, save(tensors, {"format": "pt"})),
     ):
         with whole_file(str(folder / name)) as out:
             out.write(content)
 
 
-def _weights(config: Step1Config, kind: str, seed: int, length: int) -> dict[str, torch.Tensor]:
+def _weights(config: Step1Config, kind: str, seed: int) -> dict[str, torch.Tensor]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         tensors = dict(Step1ForCausalLM(config).state_dict())
@@ -94,20 +98,18 @@ def _weights(config: Step1Config, kind: str, seed: int, length: int) -> dict[str
         if tensor.ndim == 2:
             spread = 1.0 if name == EMBEDDING else tensor.shape[1] ** -0.5
             tensor *= spread / config.initializer_range
-    tensors[EMBEDDING][:, 0] = 8.0
+    tensors[EMBEDDING][:, 0] = _CONSTANT
     for name in tensors:
         if name.endswith(("o_proj.weight", "down_proj.weight")):
             tensors[name][0] = 0  # nothing is added to it
-    first_word = len(_pieces()) - len(_WORDS)  # never the letters that lead to it
-    wanted = [at for at, piece in enumerate(_pieces()) if at >= BYTES + 256 and piece[2:] in _WORDS]
-    assert first_word > BYTES
     if kind == "tts":
         wanted = list(range(FIRST_ID, FIRST_ID + MERGED_CODES))
-    bias = torch.full((config.vocab_size,), -4.0)
-    bias[wanted] = 1.0
-    bias[END_OF_TURN] = 1.0 if kind == "tts" else 1.0
-    tensors[HEAD][:, 0] = bias
-    del length
+    else:
+        wanted = [at for at, (piece, _) in enumerate(pieces()) if piece[1:] in _WORDS]
+    tensors[HEAD][:, 0] = -_BIAS
+    tensors[HEAD][wanted, 0] = _BIAS
+    tensors[HEAD][END_OF_TURN_ID] = 0
+    tensors[HEAD][END_OF_TURN_ID, 0] = _END_BIAS[kind]
     return {name: tensor.bfloat16().contiguous() for name, tensor in tensors.items()}
 
 
@@ -130,3 +132,53 @@ def _described(config: Step1Config) -> dict[str, object]:
 
 def _json(content: object) -> bytes:
     return json.dumps(content, ensure_ascii=False, indent=2).encode()
+
+
+_TOKENIZER: dict[str, object] = {  # as in Step-Audio-Chat
+    "tokenizer_class": "LlamaTokenizer",
+    "add_bos_token": True,
+    "add_eos_token": False,
+    "bos_token": START,
+    "eos_token": "</s>",
+    "pad_token": "<unk>",
+    "unk_token": "<unk>",
+    "legacy": False,
+    "model_max_length": 65_536,
+    "padding_side": "left",
+    "use_default_system_prompt": False,
+}
+
+
+def pieces() -> list[tuple[str, str]]:
+    """The vocabulary in order of ids: (piece, SentencePiece's name for its kind)."""
+    found = [("<unk>", "UNKNOWN"), (START, "CONTROL"), ("</s>", "CONTROL")]
+    found += [(END_OF_TURN, "USER_DEFINED"), (BEGIN_OF_TURN, "USER_DEFINED")]
+    found += [(f"<0x{byte:02X}>", "BYTE") for byte in range(256)]
+    # Pairs are merged in order of ids, so that everything that leads to a word comes before it.
+    words = [SPACE + word[:end] for word in _WORDS for end in range(1, len(word) + 1)]
+    found += [(piece, "NORMAL") for piece in dict.fromkeys([SPACE, *_LETTERS, *words])]
+    found += [(f"<unused_{number}>", "UNUSED") for number in range(FIRST_ID - len(found))]
+    found += [(f"<audio_{code}>", "USER_DEFINED") for code in range(MERGED_CODES)]
+    found += [(f"<spare_{number}>", "UNUSED") for number in range(VOCABULARY - len(found))]
+    return found
+
+
+def tokenizer() -> bytes:
+    """A SentencePiece model (BPE, bytes for what it has no letters for) with a hundred English words."""
+    from sentencepiece import sentencepiece_model_pb2 as proto
+
+    model = proto.ModelProto()
+    trainer, normalizer = model.trainer_spec, model.normalizer_spec
+    trainer.model_type = proto.TrainerSpec.ModelType.BPE
+    trainer.vocab_size, trainer.byte_fallback = VOCABULARY, True
+    trainer.unk_id, trainer.bos_id, trainer.eos_id, trainer.pad_id = 0, 1, 2, -1
+    normalizer.name, normalizer.add_dummy_prefix, normalizer.remove_extra_whitespaces = (
+        "identity",
+        True,
+        False,
+    )
+    for at, (piece, kind) in enumerate(pieces()):
+        entry = model.pieces.add()
+        entry.piece, entry.score = piece, -float(at) if kind == "NORMAL" else 0.0
+        entry.type = proto.ModelProto.SentencePiece.Type.Value(kind)
+    return model.SerializeToString()

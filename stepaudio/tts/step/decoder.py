@@ -90,7 +90,7 @@ class Decoder:
             ConfigError: the folder is of another model, or damaged; or there is no such device.
         """
         flow_config, hift_config = read_config(folder / "cosyvoice.yaml")
-        place = usable_device(device)
+        place = checkpoint.usable_device(device)
         if dtype is None:
             dtype = torch.float32 if place.type == "cpu" else torch.bfloat16
         with torch.device("meta"):
@@ -284,20 +284,6 @@ def _checked(codes: Sequence[int] | np.ndarray, vocabulary: int, device: torch.d
 
 def _on(prompt: Prompt, device: torch.device, dtype: torch.dtype) -> Prompt:
     return Prompt(prompt.codes.to(device), prompt.mel.to(device, dtype), prompt.speaker.to(device, dtype))
-
-
-def usable_device(name: str) -> torch.device:
-    """A device by its name.
-
-    Raises:
-        ConfigError: there is none like that here.
-    """
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):
-        raise ConfigError(f'there is no device {name!r} on this machine; "cpu" always works') from None
-    return device
 
 
 def weights_file(folder: Path, name: str) -> Path:

@@ -88,8 +88,8 @@ class InProcess:
     """A network in this process.
 
     Args:
-        network: called as Hugging Face's causal language models are, with ``input_ids``, ``past_key_values``
-            and ``use_cache``; gives ``logits`` and ``past_key_values``.
+        network: a Step-1 of Hugging Face's kind, called with ``input_ids``, ``cache``, ``use_cache`` and
+            ``logits_to_keep``; gives ``logits`` and ``cache`` (or ``past_key_values``, its older name).
     """
 
     def __init__(self, network: Any) -> None:
@@ -106,9 +106,9 @@ class InProcess:
         for step in range(left):
             with torch.inference_mode():
                 ids = torch.tensor([new], device=device)
-                answer = self._network(input_ids=ids, past_key_values=past, use_cache=True)
-                past = answer.past_key_values
-                logits = answer.logits[0, -1].float().cpu()
+                answer = self._network(input_ids=ids, cache=past, use_cache=True, logits_to_keep=1)
+                past = answer["cache" if "cache" in answer else "past_key_values"]
+                logits = answer["logits"][0, -1].float().cpu()
             token = draw(logits, step, banned(recent), sampling, random)
             if token == END_OF_TURN:
                 return
