@@ -21,7 +21,14 @@ def split(text: str, *, eager: bool = True, size: int | None = None) -> list[str
 
 CASES = [
     # text, clauses when eager, clauses of a file
-    ("The capital of Australia is Canberra.", ["The capital of Australia is Canberra."], None),
+    ("The answer is four.", ["The answer is four."], None),
+    (
+        "The capital of Australia is Canberra.",
+        ["The capital of Australia", "is Canberra."],
+        ["The capital of Australia is Canberra."],
+    ),
+    ("澳大利亚的首都是堪培拉。", ["澳大利亚的首都", "是堪培拉。"], ["澳大利亚的首都是堪培拉。"]),
+    ("这个问题的答案还是四。", ["这个问题的答案还是四。"], None),
     ("Yes. It is.", ["Yes.", "It is."], None),
     (
         "Water boils at one hundred degrees, at sea level.",
@@ -57,14 +64,14 @@ CASES = [
     ),
     (
         "Alexander Graham Bell was the man who invented the telephone in 1876.",
-        # no comma comes: cut before a joining word, past 22 letters
-        ["Alexander Graham Bell was the man", "who invented the telephone in 1876."],
+        # no comma comes: cut before a joining word, past 14 letters
+        ["Alexander Graham Bell", "was the man who invented the telephone in 1876."],
         ["Alexander Graham Bell was the man who invented the telephone in 1876."],
     ),
     (
         "The novels of Jane Austen are Pride and Prejudice and others.",
         # names hold "and", too: only past 40 letters
-        ["The novels of Jane Austen are Pride and Prejudice", "and others."],
+        ["The novels of Jane Austen", "are Pride and Prejudice and others."],
         ["The novels of Jane Austen are Pride and Prejudice and others."],
     ),
 ]
@@ -103,9 +110,9 @@ def test_later_clauses_end_at_a_comma_only_when_long():
 
 def test_a_joining_word_must_be_whole_before_it_cuts():
     text = "Alexander Graham Bell invented it i"
-    assert find_end(text, first=True, final=False) is None
-    assert find_end(text + "n ", first=True, final=False) == len(text) - 1
-    assert find_end(text + "n", first=True, final=True) == len(text) - 1
+    assert find_end(text, 0, final=False) is None
+    assert find_end(text + "n ", 0, final=False) == len(text) - 1
+    assert find_end(text + "n", 0, final=True) == len(text) - 1
 
 
 @pytest.mark.parametrize("text", ["x" * 1500, "字" * 500, "word " * 400, "." * 300, "a." * 300, "1,2" * 300])
@@ -119,9 +126,9 @@ def test_endless_text_is_cut(text: str, size: int):
 
 
 def test_a_sign_at_the_end_of_an_endless_word_does_not_hold_it():
-    assert find_end("x" * (MOST_WEIGHT - 1) + ",", first=False, final=False) is None
-    assert find_end("x" * MOST_WEIGHT + "," + "y", first=False, final=False) == MOST_WEIGHT
-    assert find_end("x" * MOST_WEIGHT, first=False, final=False) is None
+    assert find_end("x" * (MOST_WEIGHT - 1) + ",", None, final=False) is None
+    assert find_end("x" * MOST_WEIGHT + "," + "y", None, final=False) == MOST_WEIGHT
+    assert find_end("x" * MOST_WEIGHT, None, final=False) is None
 
 
 def test_style_travels_with_the_clauses():

@@ -40,10 +40,11 @@ class Mark:
 # about one second of speech in either language.
 FIRST_WEIGHT = 6
 """The first clause may end at a comma from here on (0.4 s: "Yes, " alone is too little to bridge)."""
-FIRST_SOFT_WEIGHT = 22
-"""Without any sign, the first clause may end before a joining word from here on (1.5 s)."""
-FIRST_AND_WEIGHT = 40
-"""But before "and" only from here on (2.7 s): what it joins is often one name ("Pride and Prejudice")."""
+SOFT_WEIGHTS = (14, 40)
+"""Without any sign, the first clause may end before a joining word from here on (0.9 s), and the second one,
+which has to be written while the first is heard, from 2.7 s on."""
+AND_WEIGHT = 40
+"""But before "and" only from here on: what it joins is often one name ("Pride and Prejudice")."""
 COMMA_WEIGHT = 45
 """Later clauses may end at a comma from here on (3 s); shorter ones wait for the sentence's end."""
 MOST_WEIGHT = 300
@@ -55,10 +56,13 @@ _PAUSES = frozenset(",;:")
 _PAUSES_WIDE = frozenset("，；：")
 _DASHES = frozenset("—–")
 _CLOSERS = frozenset("\"')]}»”’」』）》】*_")
-_JOINING = frozenset(
+_JOINING = frozenset(  # a phrase ends before these, verbs among them: "The capital of Australia / is …"
     "but or because which who while when where that so if although though with from by as for"
-    " in on at to than until since".split()
+    " in on at to than until since is are was were has have had will can means".split()
 )
+_NO_VERB = frozenset(
+    "但还就不总只要或而也若即正又于可便仅倒算"
+)  # with one of these before it, 是 ends a word
 _ABBREVIATIONS = frozenset(
     "mr mrs ms dr prof st vs no nos fig jr sr gen col sgt capt lt rev hon mt ft vol ch pp ed eds"
     " approx dept est inc ltd co corp e.g i.e cf al jan feb mar apr jun jul aug sep sept oct nov dec".split()
@@ -100,7 +104,7 @@ class ClauseSplitter:
 
     def _cut(self, *, final: bool) -> list[Clause]:
         clauses = []
-        while (end := find_end(self._text, first=self._eager and not self._count, final=final)) is not None:
+        while (end := find_end(self._text, self._count if self._eager else None, final=final)) is not None:
             text, self._text = self._text[:end].strip(), self._text[end:]
             if text:
                 clauses.append(Clause(self._count, text, self._style))
@@ -108,13 +112,15 @@ class ClauseSplitter:
         return clauses
 
 
-def find_end(text: str, *, first: bool, final: bool) -> int | None:
+def find_end(text: str, place: int | None, *, final: bool) -> int | None:
     """Where the clause that ``text`` begins with ends (an index to slice at), or None: not certain yet.
 
     Args:
-        first: whether it may be short.
+        place: of the clause in an answer that somebody waits for, from 0: the first ones may be short.
         final: nothing follows ``text``.
     """
+    soft = SOFT_WEIGHTS[place] if place is not None and place < len(SOFT_WEIGHTS) else MOST_WEIGHT
+    comma = FIRST_WEIGHT if place == 0 else COMMA_WEIGHT
     heavy = 0  # weight of what was passed
     space = 0  # the last white space passed, to cut at when there is no other place
     for i, char in enumerate(text):
@@ -123,12 +129,14 @@ def find_end(text: str, *, first: bool, final: bool) -> int | None:
             if heavy:
                 return i + 1
         elif char.isspace():
-            if first and heavy >= FIRST_SOFT_WEIGHT and _joins(text[i + 1 :], heavy, final):
+            if heavy >= soft and _joins(text[i + 1 :], heavy, final):
                 return i + 1
             space = i + 1
+        elif char == "是" and heavy >= soft and text[i - 1] not in _NO_VERB:
+            return i
         if char in _ENDS_WIDE:
             return _past_closers(text, i + 1)
-        if char in _PAUSES_WIDE and heavy >= (FIRST_WEIGHT if first else COMMA_WEIGHT):
+        if char in _PAUSES_WIDE and heavy >= comma:
             return _past_closers(text, i + 1)
         if char in _ENDS or char in _PAUSES or char in _DASHES:
             after = _past_closers(text, i + 1)
@@ -138,7 +146,7 @@ def find_end(text: str, *, first: bool, final: bool) -> int | None:
             apart = after == len(text) or text[after].isspace() or is_han(text[after])
             if char in _ENDS and apart and not _is_abbreviation(text[: i + 1]):
                 return after
-            if char not in _ENDS and apart and heavy >= (FIRST_WEIGHT if first else COMMA_WEIGHT):
+            if char not in _ENDS and apart and heavy >= comma:
                 return after
         heavy += 0 if char.isspace() else 3 if is_han(char) else 1
         if heavy >= MOST_WEIGHT and following is not None:
@@ -156,7 +164,7 @@ def _past_closers(text: str, i: int) -> int:
 def _joins(rest: str, heavy: int, final: bool) -> bool:
     """Whether ``rest``, which a clause of weight ``heavy`` precedes, begins with a whole joining word."""
     word, found, _ = rest.partition(" ")
-    joining = word.lower() in _JOINING or (word.lower() == "and" and heavy >= FIRST_AND_WEIGHT)
+    joining = word.lower() in _JOINING or (word.lower() == "and" and heavy >= AND_WEIGHT)
     return (bool(found) or final) and joining
 
 
