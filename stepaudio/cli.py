@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import sys
@@ -31,7 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = build_parser()
     options = parser.parse_args(arguments)
     try:
-        return options.run(options) or 0
+        status = options.run(options) or 0
+        sys.stdout.flush()  # here, where a full disk can still be told of
+        return status
     except ConfigError as error:
         _complain(error)
         return 2
@@ -43,6 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # the reader went away (`| head`): nothing to tell anyone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        _complain(f"cannot write: {error.strerror}")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the last flush fails again
         return 1
 
 
@@ -263,6 +272,16 @@ def build_parser() -> argparse.ArgumentParser:
         many = "*" if name in ("pull", "verify") else "+" if name == "remove" else None
         command.add_argument("model", metavar="MODEL", nargs=many, help="model id (`stepaudio models list`)")
 
+    tiny = _command(
+        models,
+        "make-tiny",
+        _models_make_tiny,
+        "write a small Step-Audio with random weights, to see the whole run: its sound is noise",
+        "stepaudio models make-tiny tiny && stepaudio ask question.wav --config tiny/stepaudio.toml",
+    )
+    tiny.add_argument("folder", metavar="FOLDER", help="is made")
+    tiny.add_argument("--seed", type=int, default=0, metavar="N", help="of the weights")
+
     bench = _group(commands, "bench", "measure this machine, beside the stock programs")
     for name, help in (
         ("turn", "from the end of a spoken question to the first audio of the answer"),
@@ -278,7 +297,7 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--data", type=Path, metavar="DIR", help="folder of test data (default: ../shared/data)"
         )
-        command.add_argument("--limit", type=int, metavar="N", help="at most N samples of each kind")
+        command.add_argument("--limit", type=_positive, metavar="N", help="at most N samples of each kind")
         command.add_argument("--json", action="store_true", help="print JSON")
         if name == "sessions":
             command.add_argument(
@@ -318,6 +337,12 @@ def _command(
     )
     command.set_defaults(run=run)
     return command
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 up")
+    return int(text)
 
 
 def _group(commands: Any, name: str, help: str) -> Any:
@@ -716,6 +741,21 @@ def _models_remove(options: argparse.Namespace) -> None:
     for id in options.model:
         store.remove(id)
         print(f"{id}: removed")
+
+
+def _models_make_tiny(options: argparse.Namespace) -> None:
+    from stepaudio import tiny
+
+    folder = Path(options.folder)
+    try:
+        with _status("writing"):
+            tiny.write(folder, options.seed)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"{error.name} is not installed; get it with: pip install 'stepaudio[step]'"
+        ) from error
+    print(f"{folder} holds a small Step-Audio: {tiny.NOTE.strip()}")
+    print(f"talk with it: stepaudio ask QUESTION.wav --config {folder / tiny.CONFIGURATION}", file=sys.stderr)
 
 
 def _bench(options: argparse.Namespace) -> None:

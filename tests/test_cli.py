@@ -99,6 +99,7 @@ def test_a_model_that_fails_mid_answer_keeps_the_audio_and_exits_1(fakes, here, 
         (["models", "path", "whisper"], 2, "did you mean whisper-base"),
         (["models", "path", "whisper-base"], 1, "stepaudio models pull whisper-base"),
         (["bench", "turn", "--data", "."], 2, "MANIFEST.jsonl"),
+        (["bench", "asr", "--limit", "0"], 2, "'0' is no number from 1 up"),
         (["voices", "list", "--language", "xx"], 2, "stepaudio voices list"),
     ],
 )
@@ -197,3 +198,14 @@ def test_as_a_module_and_a_reader_that_goes_away(here):
         assert process.stdout and process.stderr
         process.stdout.close()
         assert b"Traceback" not in process.stderr.read()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+@pytest.mark.parametrize("arguments", [["models", "list"], ["models", "list", "--json"]])
+def test_a_full_disk_behind_standard_output_is_told(here, arguments):
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "stepaudio", *arguments], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert ended.returncode == 1
+    assert ended.stderr.decode().strip() == "stepaudio: cannot write: No space left on device"

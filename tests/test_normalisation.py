@@ -53,8 +53,20 @@ a 4-kilogram bag | a four kilogram bag
 +44 20 7946 0958 | plus four four, two zero, seven nine four six, zero nine five eight
 1-800-GO-2-HAUL | one, eight hundred, GO, two, HAUL
 code 1234 | code one two three four
+0800 123 456 | zero eight zero zero, one two three, four five six
+01632 960983 | zero one six three two, nine six zero nine eight three
+2024-02-29T13:45:00Z | February twenty ninth twenty twenty four at thirteen forty five UTC
+2024-02-29T08:00 | February twenty ninth twenty twenty four at eight o'clock
+2024-02-29T06:05 | February twenty ninth twenty twenty four at six oh five
+01.02.2026 | the first of February twenty twenty six
+in 1066, 1066 men | in ten sixty six, one thousand sixty six men
+1e-5 and 2.5e+3 | one times ten to the power of minus five and two point five times ten to the power of three
+incl. 2 tsp. of salt | including two teaspoons of salt
+CO2 and H2O | C O two and H two O
+A.I. is here | AI is here
 192.168.1.1 | one nine two dot one six eight dot one dot one
 Version 2.0.1 | Version two point zero point one
+Version v2.10, v2.10 | Version two point ten, version two point ten
 john.doe@gmail.com. | john dot doe at gmail dot com.
 see www.example.com/a_b | see WWW dot example dot com slash A underscore B
 report_final.pdf | report underscore final dot PDF
@@ -124,6 +136,10 @@ APP和CEO | APP 和 CEO
 发到test@qq.com | 发到 test 艾特 QQ 点 com
 1+1=2，3×4=12，5>3 | 一加一等于二，三乘以四等于十二，五大于三
 IP是127.0.0.1 | IP 是一二七点零点零点一
+CPU是3.2GHz。 | CPU 是三点二吉赫兹。
+航班CA1234，住A101 | 航班 CA 一二三四，住 A 一零一
+iOS 17.4.1更新，25.12.31到期 | iOS 十七点四点一更新，二五年十二月三十一日到期
+CO2排放 | C O 二排放
 真的吗？！！ | 真的吗？
 这是繁體，2個 | 这是繁體，两個
 #话题#好 | 话题好

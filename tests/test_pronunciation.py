@@ -110,6 +110,7 @@ def test_syllables(pinyin, sounds):
         ("他跑得快", "ta1 pao3 de5 kuai4"),
         ("你得赶紧走", "ni2 dei2 gan2 jin3 zou3"),
         ("他得了奖", "ta1 de2 le5 jiang3"),
+        ("一零一一二一", "yi1 ling2 yi1 yi1 er4 yi1"),
         ("慢慢地走在土地上", "man4 man4 de5 zou3 zai4 tu3 di4 shang4"),
         ("不是不好", "bu2 shi4 bu4 hao3"),
         ("一个一起一直第一", "yi2 ge4 yi4 qi3 yi4 zhi2 di4 yi1"),
@@ -120,6 +121,10 @@ def test_syllables(pinyin, sounds):
 )
 def test_readings(mandarin, text, readings):
     assert mandarin.readings(text, 0, len(text)) == readings.split()
+
+
+def test_a_clause_begins_after_a_wide_comma(mandarin):
+    assert mandarin.readings("好，得到了。", 2, 5) == ["de2", "dao4", "le5"]
 
 
 def test_traditional_script_reads_like_simplified(pronouncer):

@@ -212,10 +212,15 @@ def _date(year: str, month: str, day: str | None) -> str | None:
     return said + (cardinal(int(day)) + "日" if day else "")
 
 
+_NAME_OF_VERSION = re.compile(r"(?:[A-Za-z]|版本号?|版|[升更]级?新?[到至为])\s?$")
+
+
 @_rule(
     "digit", r"(\d{4})([-/.·])<month>\2<day>(?!\d|[-/.·]\d)", r"(\d{2})([-/.])<month>\2<day>(?!\d|[-/.·]\d)"
 )
 def _year_month_day(match: re.Match[str]) -> str | None:
+    if len(match.group(1)) == 2 and match.group(2) == "." and _NAME_OF_VERSION.search(before(match, 12)):
+        return None
     return _date(match.group(1), match.group(3), match.group(4))
 
 
@@ -343,6 +348,8 @@ def _service(match: re.Match[str]) -> str | None:
 
 @_rule("digit", r"\d{1,30}(?!\d)")
 def _code(match: re.Match[str]) -> str | None:
+    if len(match.group()) > 2 and re.search(r"(?<![A-Za-z])[A-Z]{1,4}$", before(match, 5)):
+        return None if re.match(r"[.,]\d", after(match, 2)) else digits(match.group())  # CA1234
     follows = _DIGITS_FOLLOW.search(before(match, 12))
     if not follows or _COUNT_FOLLOWS.match(after(match, 3)):
         return None
@@ -456,6 +463,8 @@ def _number(match: re.Match[str]) -> str:
     text = match.group()
     if text.isdigit() and re.search(r"第\s?$", before(match, 2)):
         return cardinal(text).replace("两百", "二百")
+    if re.match(r"[A-Za-z]", before(match, 1)):
+        return number(text)  # CO2排放: 二, whatever follows
     return count(text, after(match, 4))
 
 
@@ -526,7 +535,8 @@ def read(text: str, at: int, previous_end: int) -> list[Piece]:
     if kind == "letter":
         letters = _LETTERS_BEFORE_DIGITS.match(text, at)
         if letters:  # iPhone15, MP3: the letters now, the digits in Chinese next
-            return [Piece(*letters.span(), letters.group(), "en")]
+            name = letters.group()
+            return [Piece(*letters.span(), " ".join(name) if name in english.FORMULAS else name, "en")]
         return english.read(text, at, previous_end, words_only=True)
     spoken = _sign(text, at)
     return [Piece(at, at + 1, spoken, "zh")] if spoken else []

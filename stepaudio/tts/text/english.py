@@ -206,6 +206,16 @@ def _date(day: str, month: str, year_text: str, day_first: bool) -> str | None:
     return f"the {ordinal(int(day))} of {name} {said}" if day_first else f"{name} {ordinal(int(day))} {said}"
 
 
+@_rule("digit", r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d)(?::\d\d(?:\.\d{1,9})?)?(Z)?(?![A-Za-z\d:])")
+def _timestamp(match: re.Match[str]) -> str | None:
+    """2024-02-29T13:45:00Z, to the minute."""
+    year_text, month, day, hour, minute, zone = match.groups()
+    date = _date(day, month, year_text, day_first=False)
+    if not date or int(hour) > 24 or int(minute) > 59:
+        return None
+    return f"{date} at {_hour_minute(hour, minute)}" + (" UTC" if zone else "")
+
+
 @_rule("digit", r"(\d{4})([-/.])(0?[1-9]|1[0-2])\2(3[01]|[12]\d|0?[1-9])(?![\d-])")
 def _year_month_day(match: re.Match[str]) -> str | None:
     return _date(match.group(4), match.group(3), match.group(1), day_first=False)
@@ -218,7 +228,7 @@ def _year_month_day(match: re.Match[str]) -> str | None:
 )
 def _month_day_year(match: re.Match[str]) -> str | None:
     first, _, second, year_text = match.groups()
-    if int(first) > 12:
+    if int(first) > 12 or (match.group(2) == "." and int(second) <= 12):  # with points, the day is first
         return _date(first, second, year_text, day_first=True)
     return _date(second, first, year_text, day_first=False)
 
@@ -231,6 +241,7 @@ def _month_day_year(match: re.Match[str]) -> str | None:
     r"(?:\d{1,2}[-. ])?\(?\d{3}\)?[-. ]\d{3}[-. ]\d{4}(?:-\d{1,4})?(?![\d-])",
     r"\d{1,7}(?:-\d{1,7}){3,7}(?![\d-])|\d{4}(?: \d{4}){2,5}(?!\d)",  # ISBN, cards
     r"\d{3}-\d{2}-\d{4}(?![\d-])|\d{3}-\d{4}(?![\d-])",
+    r"0\d{2,4}(?: \d{3,4}){2}(?![\d-])|0\d{4} \d{6}(?!\d)",  # 0800 123 456
     r"1-8\d\d(?:-[A-Z\d]{1,8}){1,4}(?![A-Za-z\d-])",
 )
 @_rule(
@@ -248,6 +259,13 @@ def _phone(match: re.Match[str]) -> str:
 
 
 # Times
+
+
+def _hour_minute(hour: str, minute: str) -> str:
+    """ "6", "05" -> "six oh five"."""
+    if minute == "00":
+        return cardinal(int(hour)) + " o'clock"
+    return f"{cardinal(int(hour))} " + ("oh " + ONES[int(minute)] if minute[0] == "0" else cardinal(minute))
 
 
 def _half_day(text: str | None) -> str:
@@ -499,7 +517,8 @@ def _decade(match: re.Match[str]) -> str | None:
 @_rule("digit", r"()((?:\d{1,5}\.){2,5}\d{1,5})(?![\d.]*\d)")
 @_rule("letter", r"([vV])(\d{1,4}(?:\.\d{1,5}){1,5})(?![A-Za-z\d])")
 def _version(match: re.Match[str]) -> str:
-    return ("version " if match.group(1) else "") + " point ".join(map(cardinal, match.group(2).split(".")))
+    named = not match.group(1) or re.search(r"(?i)\bversion\s$", before(match, 9))
+    return ("" if named else "version ") + " point ".join(map(cardinal, match.group(2).split(".")))
 
 
 @_rule("digit", r"(<n>)\s(<big>)\s(<unit>)<end>")
@@ -552,6 +571,14 @@ def _magnitude(match: re.Match[str]) -> str:
 # Numbers within names, and plain numbers
 
 
+@_rule("digit", r"(<n>)[eE]([-+])(\d{1,3})<end>")
+def _scientific(match: re.Match[str]) -> str:
+    """1.5e-5."""
+    amount, sign, power = match.groups()
+    minus = "minus " if sign == "-" else ""
+    return f"{number(amount)} times ten to the power of {minus}{cardinal(int(power))}"
+
+
 @_rule("digit", r"\d{1,6}[<l>]+[<l>\d]*")
 def _serial(match: re.Match[str]) -> str | None:
     """A321, 4x4, H2O: letters and digits in turn."""
@@ -591,6 +618,12 @@ def _number(match: re.Match[str]) -> str | None:
             and not _RANGE_OF_UNITS.match(right)
             # A year, or hundreds ("1500 people"); but "1984 dogs" are counted.
             and (text.endswith("00") or not _COUNTED_FOLLOWS.match(right))
+        ):
+            return year(text)
+        if (
+            len(text) == 4
+            and "1009" < text < "1100"
+            and re.search(r"(?i)\b(?:in|since|until|year|battle of \w+,?)\s$", left)
         ):
             return year(text)
     return number(text)
@@ -649,7 +682,7 @@ def _abbreviation(match: re.Match[str]) -> str | None:
 
 @_rule(
     "letter",
-    r"[B-HJ-Z]\.(?=\s?(?:[A-Z]\.\s?){0,3}[A-Z][a-z])|[AI]\.(?=\s?[A-Z]\.)",
+    r"[B-HJ-Z]\.(?=\s?(?:[A-Z]\.\s?){0,3}[A-Z][a-z])|[AI]\.(?=\s[A-Z]\.)",
     r"(?:[A-Z]\.){2,10}(?![a-z])",
 )
 def _initials(match: re.Match[str]) -> str:
@@ -676,6 +709,15 @@ def _roman_ordinal(match: re.Match[str]) -> list[Piece] | None:
 @_rule("letter", r"(?:III|II|IV|VI{1,3}|IX|XI{1,3}|XIV|XVI{0,3}|XIX|XXI{0,3})(?![\w'-])")
 def _roman_alone(match: re.Match[str]) -> str:
     return cardinal(roman(match.group()))
+
+
+FORMULAS = ("CO", "NO", "SO", "NH", "CH")
+
+
+@_rule("letter", rf"({either(FORMULAS)})([234])(?![<l>\d])")
+def _formula(match: re.Match[str]) -> str:
+    """CO2: letters, not a word."""
+    return " ".join(match.group(1)) + " " + cardinal(match.group(2))
 
 
 _rule("letter", r"[<l>]+\d+[<l>\d]*")(_serial)

@@ -300,7 +300,7 @@ def sandhi(text: str, readings: list[str], starts: list[int]) -> list[str]:
                 result[i] = "bu2"
         elif char == "一" and readings[i] == "yi1" and following:
             previous = text[i - 1] if i else ""
-            if previous and previous == text[i + 1]:
+            if previous and previous == text[i + 1] and previous not in _COUNTING:
                 result[i] = "yi5"  # 看一看
             elif (
                 previous in _COUNTING

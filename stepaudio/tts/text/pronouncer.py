@@ -240,7 +240,7 @@ class Pronouncer:
                 number += 1
             unit = run[number]
             sounds = token.phonemes or ""
-            if token.text == "A" and " " in unit.text:
+            if token.text == "A" and (" " in unit.text or len(run) == 1):
                 sounds = "ˈA"  # a letter, not the article
             sounds = sounds.strip(_SIGNS_OF_MELODY + '“”"() ')
             if sounds:
@@ -298,7 +298,8 @@ def _portions(line: str) -> Iterator[tuple[int, int]]:
 
 _SENTENCE = re.compile(r"(?:[^。！？.!?]|[.!?](?!\s|$))+[。！？.!?]*|[。！？.!?]+")
 _SEGMENT = re.compile(r"(?:[^；，“”\"();:,]|[:,](?=\d))+[；，“”\"();:,]?|[；，“”\"();:,]")
-_LATIN_WORD = re.compile(r"[A-Za-zÀ-ɏ]+")
+# An address is one word, and a unit behind its number is none.
+_LATIN_WORD = re.compile(r"(?<![\dA-Za-zÀ-ɏ])[A-Za-zÀ-ɏ]+(?:[.@/:_]+[A-Za-zÀ-ɏ\d]+)*")
 
 
 def _languages(line: str, language: str | None) -> list[str]:
