@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,9 +20,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
 import numpy as np
 
 from stepaudio import config as configuration
+from stepaudio.checkpoint import usable_device
 from stepaudio.config import Config, TokenizerConfig
 from stepaudio.core.audio import AudioChunk, join, resample
 from stepaudio.core.clauses import Clause, ClauseSplitter, Mark
+from stepaudio.core.codes import AudioCodes
 from stepaudio.core.conversation import Message
 from stepaudio.core.errors import (
     AudioError,
@@ -40,14 +43,14 @@ from stepaudio.models import ModelSpec, ModelStore
 from stepaudio.recognition.base import RATE, Mode, Recognizer, Transcript
 from stepaudio.respond import AudioDelta, ClauseStarted, Done, ResponseEvent, Spoken, respond
 from stepaudio.timeline import Timeline
-from stepaudio.tts.base import Speech, Voice
+from stepaudio.tts.base import Speech, Synthesizer, Voice
 
 if TYPE_CHECKING:
     from stepaudio.recognition.endpointing import SmartTurn
     from stepaudio.recognition.vad import SileroVAD
     from stepaudio.tokenizer.dual import DualTokenizer
     from stepaudio.tts.text import Pronouncer
-    from stepaudio.tts.voices import Speaker
+    from stepaudio.tts.voices import OneEngine, Speaker
 
 Audio = AudioChunk | Path | str | bytes | BinaryIO
 """Audio as callers have it: samples, a path ("-" is standard input), or an open file."""
@@ -55,6 +58,7 @@ Audio = AudioChunk | Path | str | bytes | BinaryIO
 T = TypeVar("T")
 
 LARGE, SMALL = "qwen2.5-1.5b", "qwen2.5-0.5b"
+STEP_TOKENIZER, STEP_TTS, STEP_CHAT = "step-audio-tokenizer", "step-audio-tts-3b", "step-audio-chat"
 LARGE_MEMORY = 2_500_000_000
 """Bytes of free memory from which the larger language model is chosen (what `ask` with it may take)."""
 SMALL_MEMORY = 1_700_000_000
@@ -248,24 +252,34 @@ class Engine:
     @cached_property
     def tokenizer(self) -> DualTokenizer:
         """Speech as codes."""
-        model = self.config.tokenizer.model
-        folder = self.store.path(model) if model in self.store.specs else Path(model)
-        return load_tokenizer(folder, self.config.tokenizer)
+        return load_tokenizer(model_folder(self.config.tokenizer.model, self.store), self.config.tokenizer)
 
     @cached_property
     def llm(self) -> LLM:
         """The language model."""
         settings = self.config.llm
-        if settings.model.startswith("openai:"):
+        model, _ = choose_llm(self.config, self.store)
+        if model.startswith("openai:"):
             from stepaudio.llm.openai_chat import OpenAIChat
 
             key = settings.api_key.get_secret_value() if settings.api_key else None
             return OpenAIChat(
-                settings.model.removeprefix("openai:"),
+                model.removeprefix("openai:"),
                 settings.name,
                 api_key=key,
                 timeout_s=settings.timeout_s,
                 context_tokens=settings.context_tokens,
+                codes=settings.reads == "codes",
+            )
+        if is_step(model, self.store):
+            with _step_installed():
+                from stepaudio.llm.step1.in_process import Step1Chat
+
+            return Step1Chat.load(
+                model_folder(model, self.store),
+                device=settings.device,
+                context_tokens=settings.context_tokens,
+                talks=settings.slots,
             )
         from stepaudio.llm.llama_cpp import LlamaCpp
 
@@ -276,11 +290,28 @@ class Engine:
             slots=settings.slots,
         )
 
-    @cached_property
-    def speaker(self) -> Speaker:
-        """The voices, and who speaks when."""
-        from stepaudio.tts.voices import Speaker
+    @property
+    def reads_codes(self) -> bool:
+        """Whether the language model is shown speech as codes."""
+        return "codes" in self.llm.reads
 
+    def codes_of(self, audio: AudioChunk) -> AudioCodes:
+        """A whole recording as codes, prepared as the published program prepares questions.
+
+        Raises:
+            AudioError: it is too short.
+        """
+        from stepaudio.tokenizer.features import prepare
+
+        return self.tokenizer.encode(prepare(audio)).aligned()
+
+    @cached_property
+    def speaker(self) -> Speaker | OneEngine:
+        """The voices, and who speaks when."""
+        from stepaudio.tts.voices import OneEngine, Speaker
+
+        if self.config.tts.model != "kokoro":
+            return OneEngine(self._step_voice(), self.config.tts.voice)
         return Speaker(self.store, self.config.tts, self.pronouncer)
 
     @cached_property
@@ -295,6 +326,28 @@ class Engine:
         """The system prompt."""
         return Message("system", self.config.llm.system or SYSTEM_PROMPT)
 
+    def _step_voice(self) -> Synthesizer:
+        with _step_installed():
+            from stepaudio.llm.step1 import network
+            from stepaudio.llm.step1.tokenizer import Step1Tokenizer
+            from stepaudio.tokenizer.features import prepare
+            from stepaudio.tts.step import folder as step
+            from stepaudio.tts.step.language_model import InProcess, Served
+        settings = self.config.tts
+        folder = model_folder(settings.model, self.store)
+        if settings.server is not None:
+            model = Served(settings.server, settings.server_model, timeout_s=self.config.llm.timeout_s)
+        else:
+            model = InProcess(network.load(folder, usable_device(settings.device)))
+        return step.load(
+            folder,
+            model,
+            Step1Tokenizer(folder).encode,
+            lambda audio: self.tokenizer.encode(prepare(audio, cut=True)),
+            speakers=settings.speakers,
+            device=settings.device,
+        )
+
     # How it is done
 
     async def _ask(
@@ -306,7 +359,7 @@ class Engine:
         audio = self._read(question)
         timeline = Timeline()
         timeline.stamp("speech_end")
-        transcript = await asyncio.to_thread(self.transcribe, audio, mode="fast")
+        codes, transcript = await self._understood(audio)
         timeline.stamp("transcript")
         if not transcript.text:
             raise AudioError("no speech was heard; is the recording silent, or not a voice?")
@@ -335,8 +388,8 @@ class Engine:
             on_event(event)
 
         settings = self.config.llm
-        sampling = Sampling(max_tokens=settings.max_tokens, temperature=settings.temperature)
-        messages = [self.system, *history, Message("user", transcript.text)]
+        sampling = Sampling(settings.max_tokens, settings.temperature, settings.top_p)
+        messages = [self.system, *history, Message("user", transcript.text, codes=codes)]
         await respond(self.llm, self._speak_aloud, messages, emit, sampling=sampling)
         timeline.stamp("spoken")
         written = "".join(text).strip()
@@ -352,6 +405,16 @@ class Engine:
             "failed" if error else done.status,
             error,
         )
+
+    async def _understood(self, audio: AudioChunk) -> tuple[AudioCodes | None, Transcript]:
+        """What was said: in codes, where the language model reads them, and always in words."""
+        words = asyncio.to_thread(self.transcribe, audio, mode="fast")
+        if not self.reads_codes:
+            return None, await words
+        async with asyncio.TaskGroup() as group:
+            heard = group.create_task(words)
+            codes = group.create_task(asyncio.to_thread(self.codes_of, audio))
+        return codes.result(), heard.result()
 
     def _speak_aloud(self, clause: Clause, ahead_s: float) -> Iterator[Speech]:
         style = clause.style.over(SpeechStyle(speed=self.config.tts.speed))
@@ -419,15 +482,40 @@ def load_tokenizer(folder: Path, settings: TokenizerConfig) -> DualTokenizer:
         ConfigError: torch is not installed, or as ``DualTokenizer.load``.
         ModelMissing: as there.
     """
-    try:
+    with _step_installed():
         from stepaudio.tokenizer.dual import DualTokenizer
+    return DualTokenizer.load(
+        folder, device=settings.device, threads=settings.threads, window_s=settings.window_s
+    )
+
+
+@contextmanager
+def _step_installed() -> Iterator[None]:
+    """Around imports of what the extra ``step`` brings.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        yield
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"{error.name} is not installed; get it with: pip install 'stepaudio[step]'"
         ) from error
-    return DualTokenizer.load(
-        folder, device=settings.device, threads=settings.threads, window_s=settings.window_s
-    )
+
+
+def model_folder(model: str, store: ModelStore) -> Path:
+    """The folder of a model of the store, or the folder itself.
+
+    Raises:
+        ModelMissing: the model is not on this machine.
+    """
+    return store.path(model) if model in store.specs else Path(model).expanduser()
+
+
+def is_step(model: str, store: ModelStore) -> bool:
+    """Whether a language model is a folder of Step-Audio-Chat's kind, or that model of the store."""
+    return model == STEP_CHAT or (model not in store.specs and Path(model).expanduser().is_dir())
 
 
 def open_store(config: Config) -> ModelStore:
@@ -455,6 +543,8 @@ def choose_llm(config: Config, store: ModelStore) -> tuple[str, str]:
     wanted = config.llm.model
     if wanted != "auto":
         return wanted, "configured"
+    if config.profile == "step":
+        return STEP_CHAT, "profile step"
     memory = available_memory()
     if memory is not None and memory < LARGE_MEMORY:
         return SMALL, f"{memory / 1e9:.1f} GB of memory are free; {LARGE} wants {LARGE_MEMORY / 1e9:.1f} GB"

@@ -41,9 +41,10 @@ MAY_IMPORT = {
     "stepaudio.tts": ENGINE_NEEDS,
     "stepaudio.respond": MIDDLE,
     "stepaudio.engine": EVERYTHING,
+    "stepaudio.tiny": EVERYTHING,
     "stepaudio.bench": EVERYTHING | {"stepaudio.engine", "stepaudio.client"},
     "stepaudio.server": EVERYTHING | {"stepaudio.engine"},
-    "stepaudio.cli": EVERYTHING | RIM | {"stepaudio.engine", "stepaudio"},
+    "stepaudio.cli": EVERYTHING | RIM | {"stepaudio.engine", "stepaudio.tiny", "stepaudio"},
     "stepaudio.__main__": {"stepaudio.cli"},
     "stepaudio": {"stepaudio.engine"},
 }

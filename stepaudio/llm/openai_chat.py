@@ -46,12 +46,11 @@ class OpenAIChat:
             a key for one server never goes to another.
         timeout_s: longest wait for the beginning of an answer, and then for each next piece.
         context_tokens: prompt and answer together. If the server has less, that is learned from its errors.
+        codes: the model reads Step-Audio's codes, as ``<audio_N>`` in the text (Step-Audio-Chat on vLLM).
 
     Raises:
         ConfigError: not an address.
     """
-
-    reads: frozenset[Reads] = frozenset({"text"})
 
     def __init__(
         self,
@@ -60,6 +59,7 @@ class OpenAIChat:
         api_key: str | None = None,
         timeout_s: float = 30,
         context_tokens: int = 4096,
+        codes: bool = False,
     ) -> None:
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -67,6 +67,7 @@ class OpenAIChat:
                 f"the address of the language model server should look like http://127.0.0.1:8000/v1, "
                 f"not {_without_login(base_url)!r}"
             )
+        self.reads: frozenset[Reads] = frozenset({"text", "codes"} if codes else {"text"})
         self._address = _without_login(base_url)
         self._model = model
         self._secrets = [secret for secret in (api_key, parts.password) if secret]
@@ -169,7 +170,7 @@ class OpenAIChat:
             try:
                 async with asyncio.timeout(self._timeout_s):
                     return await self._client.chat.completions.create(
-                        **self._request(model, render(shortened), sampling), **offer
+                        **self._request(model, self._render(shortened), sampling), **offer
                     )
             except openai.APITimeoutError as error:
                 self._fail(error)
@@ -182,6 +183,9 @@ class OpenAIChat:
                     self._fail(error)
             except (openai.APIError, TimeoutError, ValueError) as error:
                 self._fail(error)
+
+    def _render(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
+        return render(messages, codes="codes" in self.reads)
 
     def _request(self, model: str, messages: list[dict[str, str]], sampling: Sampling) -> dict[str, Any]:
         request: dict[str, Any] = {

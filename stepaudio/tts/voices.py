@@ -281,3 +281,44 @@ class Speaker:
             self._store.derived("hibari", hibari.RECIPE, hibari.expose_durations),
             self._pronouncer,
         )
+
+
+class OneEngine:
+    """The voices of one engine, with the face of ``Speaker``. Threads may share it.
+
+    Args:
+        synthesizer: speaks.
+        pinned: the voice to speak with; "auto": the engine's first.
+
+    Raises:
+        ConfigError: the engine has no such voice.
+    """
+
+    def __init__(self, synthesizer: Synthesizer, pinned: str = "auto") -> None:
+        self._synthesizer = synthesizer
+        self._voices = {voice.id: voice for voice in synthesizer.voices()}
+        self._default = next(iter(self._voices.values())) if pinned == "auto" else self.find(pinned)
+
+    def voices(self) -> tuple[Voice, ...]:
+        """All voices, the default first."""
+        return (self._default, *(voice for voice in self._voices.values() if voice != self._default))
+
+    def find(self, id: str) -> Voice:
+        """The voice of that name, or for one of OpenAI's names the default; raises ``ConfigError``, which
+        names the nearest."""
+        if id in OPENAI:
+            return self._default
+        if id not in self._voices:
+            raise unknown("voice", id, list(self._voices))
+        return self._voices[id]
+
+    def speak(
+        self, clause: Clause, *, voice: Voice | None = None, ahead_s: float = math.inf
+    ) -> Iterator[Speech]:
+        """Speak a clause; ``ahead_s`` changes nothing, as there is nobody faster."""
+        return self._synthesizer.synthesize(clause, voice or self._default)
+
+    def warm(self) -> None:
+        """Speak once: the first time is slow."""
+        for _ in self.speak(Clause(0, "你好。")):
+            pass
