@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -16,12 +18,12 @@ FRAME = 512
 class Hears:
     """Hears one word a second of audio; keeps what it was given."""
 
-    languages = ("en", "zh")
+    languages: tuple[str, ...] = ("en", "zh")
 
     def __init__(self) -> None:
         self.lengths: list[int] = []
 
-    def transcribe(self, audio: AudioChunk, **options: object) -> Transcript:
+    def transcribe(self, audio: AudioChunk, **options: Any) -> Transcript:
         self.lengths.append(len(audio.samples) * 1000 // RATE)
         first = audio.start // RATE
         return Transcript(" ".join(f"w{n}" for n in range(first, first + round(audio.seconds))), "en")

@@ -1,9 +1,9 @@
 """How fast an answer is sent: as it is heard, and a little ahead.
 
-A voice makes audio faster than it is heard. Sent at once, it would lie with the client, who would play on for
-seconds after an interruption, and whom nobody tells how far it got. So the server keeps the audio and sends it
-``AHEAD_MS`` before it is heard: then it knows what was heard, silence follows soon after it stops sending, and
-a client needs no logic of its own for either. Pure: the time is an argument.
+A voice makes audio faster than it is heard. Sent at once, it would lie with the client, who would play on
+for seconds after an interruption, and whom nobody tells how far it got. So the server keeps the audio and
+sends it ``AHEAD_MS`` before it is heard: then it knows what was heard, silence follows soon after it stops
+sending, and a client needs no logic of its own for either. Pure: the time is an argument.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ AHEAD_MS = 300
 BLOCK_MS = 40
 """Audio sent at a time."""
 FADE_MS = 15
-"""From full to silent and back, where playing is held and goes on: shorter clicks, longer swallows a sound."""
+"""From full to silent and back, where playing is held and goes on: shorter clicks, longer swallows sound."""
 
 
 @dataclass(slots=True)
@@ -121,7 +121,7 @@ class Pacer:
         return block
 
     def due_at(self, now: float) -> float:
-        """When ``take`` will have a block: not after ``now`` if it has one, infinite until something changes."""
+        """When ``take`` has a block: not after ``now`` if it has one, infinite until something changes."""
         if not self._queued or (self._held and (self._faded or not self.sent)):
             return float("inf")
         ahead_ms = self.block_ms if self._held else self.ahead_ms - self.block_ms

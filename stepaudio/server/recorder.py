@@ -1,14 +1,14 @@
-"""The flight recorder: all that a session was told, in one file, and what it decided; ``replay`` decides again.
+"""The flight recorder: what a session was told and decided, in one file; ``replay`` decides again.
 
 A session decides by what it is told alone (its clock is the audio, its ids come from a seed), so the same
 events in the same order give the same decisions. Voice activity and echo are computed anew from the recorded
 audio: nothing between the microphone's samples and a decision is taken on trust. What models said (words,
 scores, the answer's audio) is read from the file.
 
-The file holds speech and words: it is off by default, and readable by its owner alone. It is JSON, one object
-a line: first ``settings`` and ``seed``; then ``client`` (a frame, as it came), ``engine`` (an event of
-``core.commands``) and ``decided``, in the order in which they happened. Audio that was sent is in it as 16-bit
-samples.
+The file holds speech and words: it is off by default, and readable by its owner alone. It is JSON, one
+object a line: first ``settings`` and ``seed``; then ``client`` (a frame, as it came), ``engine`` (an event
+of ``core.commands``) and ``decided``, in the order in which they happened. Audio that was sent is in it as
+16-bit samples.
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ def replay(path: Path | str, activity: VoiceActivity) -> Replay:
 
 def _rows(path: Path | str) -> Iterator[dict[str, Any]]:
     try:
-        with open(path, encoding="utf-8") as source:
+        with Path(path).open(encoding="utf-8") as source:
             for line in source:
                 if line.endswith("\n"):  # else the server was stopped in the middle of it
                     yield json.loads(line)
