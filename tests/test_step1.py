@@ -26,7 +26,7 @@ from stepaudio.llm.step1 import chat, folder, network
 from stepaudio.llm.step1.tokenizer import Step1Tokenizer
 from tests import step1_folder
 
-SIZES = {
+SIZES: dict[str, Any] = {
     "vocab_size": 40,
     "hidden_size": 24,
     "intermediate_size": 32,
