@@ -58,7 +58,7 @@ code 1234 | code one two three four
 2024-02-29T13:45:00Z | February twenty ninth twenty twenty four at thirteen forty five UTC
 2024-02-29T08:00 | February twenty ninth twenty twenty four at eight o'clock
 2024-02-29T06:05 | February twenty ninth twenty twenty four at six oh five
-01.02.2026 | the first of February twenty twenty six
+at 1:1000 in .NET | at one to one thousand in dot NET
 in 1066, 1066 men | in ten sixty six, one thousand sixty six men
 1e-5 and 2.5e+3 | one times ten to the power of minus five and two point five times ten to the power of three
 incl. 2 tsp. of salt | including two teaspoons of salt
@@ -139,6 +139,8 @@ IP是127.0.0.1 | IP 是一二七点零点零点一
 CPU是3.2GHz。 | CPU 是三点二吉赫兹。
 航班CA1234，住A101 | 航班 CA 一二三四，住 A 一零一
 iOS 17.4.1更新，25.12.31到期 | iOS 十七点四点一更新，二五年十二月三十一日到期
+0755-12345678转801，转2个 | 零七五五，幺二三四五六七八转八零幺，转两个
+①②和③ | 一二和三
 CO2排放 | C O 二排放
 真的吗？！！ | 真的吗？
 这是繁體，2個 | 这是繁體，两個

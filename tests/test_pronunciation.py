@@ -110,6 +110,7 @@ def test_syllables(pinyin, sounds):
         ("他跑得快", "ta1 pao3 de5 kuai4"),
         ("你得赶紧走", "ni2 dei2 gan2 jin3 zou3"),
         ("他得了奖", "ta1 de2 le5 jiang3"),
+        ("请任先生上任", "qing3 ren2 xian1 sheng5 shang4 ren4"),
         ("一零一一二一", "yi1 ling2 yi1 yi1 er4 yi1"),
         ("慢慢地走在土地上", "man4 man4 de5 zou3 zai4 tu3 di4 shang4"),
         ("不是不好", "bu2 shi4 bu4 hao3"),

@@ -325,10 +325,10 @@ def _month_or_day(match: re.Match[str]) -> str | None:
 
 _DIGITS_FOLLOW = re.compile(
     r"(?:号码|编号|編號|[尾卡工单單学學账帳房]号|尾號|卡號|学號|帳號|密码|密碼|[验驗][证證][码碼]|订单号|訂單號|[电電][话話]|手机|手機|[热熱][线線]|"
-    r"邮编|郵編|QQ|qq|微信|车牌|航班|代码|代碼|身份[证證]|门牌|[区區][号號]|代号|型号|房间|拨打|撥打|请拨|致电|[打給给拨撥]|ID|id)"
+    r"邮编|郵編|QQ|qq|微信|车牌|航班|代码|代碼|身份[证證]|门牌|[区區][号號]|代号|型号|房间|拨打|撥打|请拨|致电|[打給给拨撥]|分机|(?<=\d)[转轉]|ID|id)"
     r"(?:号|號)?[是为為:\s]{0,3}$"
 )
-_CALLED = re.compile(r"[电電话話机機线線打给給拨撥]")
+_CALLED = re.compile(r"[电電话話机機线線打给給拨撥转轉]")
 _COUNT_FOLLOWS = re.compile(
     r"\s?[个個人元块塊年天%次名千百万亿月日号只条张米岁斤字页分小度台辆间吨克]|[,，.]\d"
 )
@@ -353,7 +353,7 @@ def _code(match: re.Match[str]) -> str | None:
     follows = _DIGITS_FOLLOW.search(before(match, 12))
     if not follows or _COUNT_FOLLOWS.match(after(match, 3)):
         return None
-    if len(match.group()) < 3 and re.match(r"[打給给拨撥房型]", follows.group()):
+    if len(match.group()) < 3 and re.match(r"[打給给拨撥房型转轉]", follows.group()):
         return None  # 给2: not called
     return digits(match.group(), "幺" if _CALLED.search(follows.group()) else "一")
 

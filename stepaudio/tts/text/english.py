@@ -228,7 +228,7 @@ def _year_month_day(match: re.Match[str]) -> str | None:
 )
 def _month_day_year(match: re.Match[str]) -> str | None:
     first, _, second, year_text = match.groups()
-    if int(first) > 12 or (match.group(2) == "." and int(second) <= 12):  # with points, the day is first
+    if int(first) > 12:
         return _date(first, second, year_text, day_first=True)
     return _date(second, first, year_text, day_first=False)
 
@@ -304,7 +304,7 @@ def _hour(match: re.Match[str]) -> str | None:
     return cardinal(int(hour)) + _half_day(half) + (f" {zone.upper()}" if zone else "") + _stop(match, half)
 
 
-@_rule("digit", r"(\d{1,3}):(\d{1,3})(?![\d:])")
+@_rule("digit", r"(\d{1,3}):(\d{1,6})(?![\d:])")
 def _ratio(match: re.Match[str]) -> str:
     return f"{cardinal(match.group(1))} to {cardinal(match.group(2))}"
 

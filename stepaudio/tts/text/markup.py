@@ -125,6 +125,8 @@ def _character(char: str) -> str:
     if category == "Cc" or category.startswith("Z"):
         return " "
     narrow = unicodedata.normalize("NFKC", char)
+    if narrow.isdigit() and unicodedata.decomposition(char).startswith("<circle>"):
+        return f" {narrow} "  # ①② are two numbers
     if narrow != char and not unicodedata.category(narrow[0]).startswith("M"):
         return narrow
     if category == "So" and char not in _SAID_SYMBOLS:

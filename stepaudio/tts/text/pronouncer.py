@@ -368,6 +368,8 @@ def _melody(line: str, at: int) -> str:
     """The sign that a character adds after the word before it; "dot" for one that is said."""
     char, before, after = line[at], line[at - 1 : at] if at else "", line[at + 1 : at + 2]
     if char == ".":
+        if line.startswith("NET", at + 1) and not line[at + 4 : at + 5].isalpha():
+            return "dot"
         if after == "." or before == ".":
             return "…" if after == "." == line[at + 2 : at + 3] else "."
         return (
