@@ -354,7 +354,7 @@ def _group(commands: Any, name: str, help: str) -> Any:
 
 
 def _ask(options: argparse.Namespace) -> int:
-    from stepaudio.files import WRITES, check_writable, write_audio
+    from stepaudio.files import WRITES, check_writable, read_audio, write_audio
     from stepaudio.llm.base import TextDelta
     from stepaudio.recognition.base import Transcript
 
@@ -372,10 +372,13 @@ def _ask(options: argparse.Namespace) -> int:
         elif isinstance(event, TextDelta):
             print(event.text, end="", file=out, flush=True)
 
+    question = _source(options.file)
+    if options.file != "-":  # a bad file is told of before the models are loaded; a pipe fills meanwhile
+        question = read_audio(question, limit_s=engine.config.audio.limit_s)
     with engine:
         with _status("loading the models"):
             engine.warm()
-        answer = engine.ask(_source(options.file), on_event=show)
+        answer = engine.ask(question, on_event=show)
     print(file=out)
     if answer.audio is not None:
         write_audio(options.output, [answer.audio])

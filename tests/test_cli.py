@@ -63,6 +63,12 @@ def test_ask_prints_both_sides_a_table_and_writes_the_answer(fakes, here, capsys
         assert (answer.getframerate(), answer.getnchannels(), answer.getnframes()) == (24_000, 1, 9_600)
 
 
+def test_ask_looks_at_the_file_before_it_loads_models(fakes, here, capsys, monkeypatch):
+    monkeypatch.setattr(Engine, "warm", lambda self: pytest.fail("models were loaded"))
+    assert cli.main(["ask", "missing.wav"]) == 1
+    assert "no such file" in capsys.readouterr().err
+
+
 def test_ask_json_is_one_object_and_nothing_else(fakes, here, capsys):
     assert run("ask", "question.wav", "-o", "a.wav", "--json") == 0
     said = capsys.readouterr()
