@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from stepaudio.recognition.endpointing import SmartTurn
     from stepaudio.recognition.vad import SileroVAD
     from stepaudio.tokenizer.dual import DualTokenizer
+    from stepaudio.tokenizer.growing import GrowingCodes
     from stepaudio.tts.text import Pronouncer
     from stepaudio.tts.voices import OneEngine, Speaker
 
@@ -280,6 +281,7 @@ class Engine:
                 device=settings.device,
                 context_tokens=settings.context_tokens,
                 talks=settings.slots,
+                memory=None if settings.memory_gb is None else round(settings.memory_gb * 1e9),
             )
         from stepaudio.llm.llama_cpp import LlamaCpp
 
@@ -304,6 +306,12 @@ class Engine:
         from stepaudio.tokenizer.features import prepare
 
         return self.tokenizer.encode(prepare(audio)).aligned()
+
+    def growing_codes(self, gain: float) -> GrowingCodes:
+        """The codes of a turn that begins now; see ``GrowingCodes``."""
+        from stepaudio.tokenizer.growing import GrowingCodes
+
+        return GrowingCodes(self.tokenizer, gain)
 
     @cached_property
     def speaker(self) -> Speaker | OneEngine:

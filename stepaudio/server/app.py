@@ -101,8 +101,7 @@ class Service:
         self._models = {
             _llm_name(engine): "chat",
             engine.config.recognition.model: "transcription",
-            "kokoro-82m": "speech",
-            "hibari": "speech",
+            **dict.fromkeys(_voice_models(engine), "speech"),
         }
         self._spoken: OrderedDict[str, tuple[float, str]] = OrderedDict()
         self._warming: asyncio.Task[None] | None = None
@@ -175,6 +174,8 @@ class Service:
             engine.warm(parts=("recognizer", "speaker", "vad", "endpointing"))
 
         await asyncio.gather(asyncio.to_thread(load), asyncio.to_thread(lambda: engine.llm))
+        if engine.reads_codes:
+            await asyncio.to_thread(lambda: engine.tokenizer)
         # In this loop, not in the engine's: a server's connections belong to the loop that opened them.
         await engine.llm.warm([engine.system])
         paces = await limits.measure(engine)
@@ -227,7 +228,12 @@ def _llm_name(engine: Engine) -> str:
     name, _ = choose_llm(engine.config, engine.store)
     if name.startswith("openai:"):
         return engine.config.llm.name or "default"
-    return Path(name).stem if name.endswith(".gguf") else name
+    return Path(name).stem if name.endswith(".gguf") else Path(name).name
+
+
+def _voice_models(engine: Engine) -> tuple[str, ...]:
+    model = engine.config.tts.model
+    return ("kokoro-82m", "hibari") if model == "kokoro" else (Path(model).name,)
 
 
 # The application

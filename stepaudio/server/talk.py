@@ -25,6 +25,7 @@ from stepaudio.core import protocol as wire
 from stepaudio.core import turns
 from stepaudio.core.audio import AudioChunk
 from stepaudio.core.clauses import Clause
+from stepaudio.core.codes import AudioCodes
 from stepaudio.core.commands import AudioTurn, StartResponse
 from stepaudio.core.conversation import Message
 from stepaudio.core.errors import BackendError, ConfigError, StepAudioError
@@ -39,12 +40,12 @@ from stepaudio.server.answering import WANTED_S, Answer
 from stepaudio.server.hearing import Hearing
 from stepaudio.server.scheduler import Gate
 from stepaudio.tts.base import Speech, Voice
-from stepaudio.tts.voices import named
 
 if TYPE_CHECKING:
     from stepaudio.core.realtime import RealtimeSession
     from stepaudio.engine import Engine
     from stepaudio.server.metrics import Metrics
+    from stepaudio.tokenizer.growing import GrowingCodes
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +61,14 @@ FORETELL_MS = 96
 it; at 18 pauses and ends it judged as it did later, but for one in doubt."""
 TRIM_EVERY_MS = 1000
 """How often audio that nobody will ask for is forgotten."""
+SILENT = "…"
+"""Stands for words that could not be recognised."""
 TURNS_KEPT = 8
 """Transcripts of turns that are remembered by where they begin."""
+
+
+class _NothingSaid(StepAudioError):
+    """There is nothing to answer."""
 
 
 class Recorder(Protocol):
@@ -73,11 +80,13 @@ class Recorder(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Turn:
-    """What the user says from one moment on, and its transcript."""
+    """What the user says from one moment on, its transcript, and its codes."""
 
     start_ms: int
     growing: GrowingTranscript
     listening: asyncio.Task[None] | None = None  # the pass that runs
+    codes: GrowingCodes | None = None  # where the model reads them
+    coding: asyncio.Task[None] | None = None  # the pass that runs
 
 
 class Talk:
@@ -120,6 +129,8 @@ class Talk:
         self._overheard = ""  # while the agent spoke
         self._turns: dict[int, _Turn] = {}
         self._open: _Turn | None = None  # the one that is still being spoken
+        self._sent: dict[str, _Turn] = {}  # by item: those that came with one
+        self._gain = 1.0  # that the last turn asked for
         self._words: dict[str, asyncio.Task[str]] = {}  # by item
         self._answers: dict[str, Answer] = {}
         self._ahead: asyncio.Task[None] | None = None  # the model reads ahead, or sums up
@@ -270,6 +281,8 @@ class Talk:
             self._speech_end_ms = speech.end_ms
         if self._open is not None:
             self._open.growing.push(samples, self._loud)
+            if self._open.codes is not None:
+                self._open.codes.push(samples)
         for answer in list(self._answers.values()):
             for event in answer.played(now):
                 self._feed(event)
@@ -299,21 +312,33 @@ class Talk:
         self._read_ahead("")
 
     def _new_turn(self, start_ms: int, samples: np.ndarray, language: str | None = None) -> _Turn:
-        turn = _Turn(start_ms, GrowingTranscript(self._engine.recognizer, language or self._language))
-        if len(samples):
-            turn.growing.push(samples, True)
+        turn = self._turn_with(start_ms, samples, language)
         self._turns[start_ms] = turn
         while len(self._turns) > TURNS_KEPT:
             del self._turns[next(iter(self._turns))]
         return turn
 
+    def _turn_with(self, start_ms: int, samples: np.ndarray, language: str | None) -> _Turn:
+        turn = _Turn(start_ms, GrowingTranscript(self._engine.recognizer, language or self._language))
+        if self._engine.reads_codes:
+            turn.codes = self._engine.growing_codes(self._gain)
+        if len(samples):
+            turn.growing.push(samples, True)
+            if turn.codes is not None:
+                turn.codes.push(samples)
+        return turn
+
     def _turn_of(self, part: act.Transcribe | AudioTurn) -> _Turn:
         """The turn that an item or a draft is made of. Its audio is taken now: it may soon be forgotten."""
         if isinstance(part, act.Transcribe) and part.audio is not None:
-            turn = _Turn(0, GrowingTranscript(self._engine.recognizer, part.language or self._language))
             resampler = SincResampler(part.audio.rate, RATE)
-            turn.growing.push(np.concatenate([resampler.push(part.audio.samples), resampler.flush()]), True)
+            samples = np.concatenate([resampler.push(part.audio.samples), resampler.flush()])
+            turn = self._sent[part.item_id] = self._turn_with(0, samples, part.language)
+            while len(self._sent) > TURNS_KEPT:
+                del self._sent[next(iter(self._sent))]
             return turn
+        if part.item_id in self._sent:
+            return self._sent[part.item_id]
         turn = self._turns.get(part.start_ms)
         if turn is None:
             turn = self._new_turn(part.start_ms, self._hearing.between(part.start_ms, part.end_ms))
@@ -325,6 +350,24 @@ class Talk:
         """Listen to what is new in a turn, if that is worth its time now."""
         if turn.listening is None and (due := turn.growing.due()) is not None:
             turn.listening = self._spawn(self._pass(turn, due, self._clock() + WANTED_S))
+
+        if turn.codes is not None and turn.coding is None and (step := turn.codes.due()) is not None:
+            turn.coding = self._spawn(self._encode(turn, step, self._clock() + WANTED_S))
+
+    async def _encode(self, turn: _Turn, step: Callable[[], None], deadline: float) -> None:
+        try:
+            await self._ears.run(step, deadline)
+        finally:
+            turn.coding = None
+
+    async def _codes_of(self, part: AudioTurn) -> AudioCodes:
+        """All that was said in a turn until now, as codes."""
+        turn = self._turn_of(part)
+        while turn.coding is not None:
+            await asyncio.wait([turn.coding])
+        assert turn.codes is not None  # the model reads them
+        self._gain = turn.codes.gain
+        return await self._ears.run(turn.codes.last(), self._clock_at(self._speech_end_ms))
 
     async def _pass(self, turn: _Turn, due: Pass, deadline: float) -> None:
         try:
@@ -497,25 +540,38 @@ class Talk:
         def spoken(start: Callable[[], Iterator[Speech]]) -> AsyncGenerator[Speech, None]:
             return self._voice.iterate(start, answer.deadline, answer.waited)
 
+        async def emit(event: ResponseEvent) -> None:
+            if said is not None and not await asyncio.shield(said):
+                raise _NothingSaid
+            await self._made(answer, event)
+
         try:
-            words = {turn: await self._written(answer, turn) for turn in command.audio_turns()}
-            timeline.stamp("transcript")
             last = command.messages[-1] if command.messages else None
-            if isinstance(last, AudioTurn) and not words[last]:
-                answer.nothing_to_say()
-                self._wake.set()
-                return
-            messages = self._shortened(command.written(words.__getitem__))
+            said: asyncio.Task[str] | None = None
+            words: dict[AudioTurn, str] = {}
+            shown: list[Message] = []
+            if isinstance(last, AudioTurn) and self._engine.reads_codes:
+                # The model need not wait for words; the listener does: noise is not answered.
+                shown = [Message("user", "", codes=await self._codes_of(last))]
+                said, words[last] = self._spawn(self._said(last)), ""
+            for turn in command.audio_turns():
+                if turn not in words:
+                    words[turn] = await self._written(answer, turn)
+            timeline.stamp("transcript")
+            if isinstance(last, AudioTurn) and not words[last] and not shown:
+                raise _NothingSaid
+            messages = [*self._shortened(command.written(words.__getitem__)), *shown]
             settings = self._engine.config.llm
             voice = self._voice_named(command.voice)
             await respond(
                 self._engine.llm,
                 lambda clause, ahead_s: self._speak(answer, clause, voice),
                 messages,
-                lambda event: self._made(answer, event),
+                emit,
                 sampling=Sampling(
                     max_tokens=min(command.max_tokens or settings.max_tokens, settings.max_tokens),
                     temperature=settings.temperature,
+                    top_p=settings.top_p,
                 ),
                 tools=command.tools,
                 tool_choice=command.tool_choice,
@@ -524,8 +580,21 @@ class Talk:
                 iterate=spoken if command.modality == "audio" else _mute,
                 clock=self._clock,
             )
+        except _NothingSaid:
+            answer.nothing_to_say()
+            self._wake.set()
         except Exception as error:
             self._fail(answer, error)
+
+    async def _said(self, part: AudioTurn) -> str:
+        """The words of a turn that is answered by its codes."""
+        if part.item_id is not None and part.item_id in self._words:
+            return await asyncio.shield(self._words[part.item_id])
+        try:
+            return await self._final(self._turn_of(part))
+        except StepAudioError as error:
+            log.warning("recognition failed: %s", type(error).__name__)
+            return SILENT  # something was said, whatever it was
 
     async def _written(self, answer: Answer, part: AudioTurn) -> str:
         if part.item_id is not None and part.item_id in self._words:
@@ -538,7 +607,7 @@ class Talk:
         """The voice to speak with; None leaves the choice to the clause (the default voice of its language,
         or the fast one)."""
         try:
-            voice = named(name)
+            voice = self._engine.speaker.find(name)
         except ConfigError:
             return None  # the session has accepted the name: it stands for the default
         return None if voice.id in (self._engine.speaker.voices()[0].id, "auto") else voice
@@ -569,6 +638,8 @@ class Talk:
             return  # a server is paid for what it reads
         if self._ears.waiting or self._voice.waiting:
             return  # others need the cores
+        if text and self._engine.reads_codes:
+            return  # it will be shown something else
         if self._ahead is not None and not self._ahead.done():
             return
         prompt = self.session.prompt()

@@ -200,8 +200,8 @@ class Speaker:
         return (default, *(voice for voice in CATALOGUE if voice != default))
 
     def find(self, id: str) -> Voice:
-        """The voice of that name; raises ``ConfigError``, which names the nearest."""
-        return find(id)
+        """The voice of one of our names, or of OpenAI's; raises ``ConfigError``, which names the nearest."""
+        return named(id)
 
     def candidates(self, clause: Clause, voice: Voice | None = None) -> list[Voice]:
         """Voices that may speak a clause, best first; ``voice`` is asked for, if it can read the text."""

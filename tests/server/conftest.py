@@ -39,7 +39,7 @@ class Beeper(FakeSpeaker):
     """Beeps in the name of every real voice."""
 
     def find(self, id: str) -> Voice:
-        return voices.find(id)
+        return voices.named(id)
 
 
 @dataclass(frozen=True)

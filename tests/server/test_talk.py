@@ -27,6 +27,7 @@ from stepaudio.recognition.base import Transcript
 from stepaudio.server.recorder import Recorder, ids, replay
 from stepaudio.server.talk import HUNG_S, Talk
 from stepaudio.tts.base import Speech
+from stepaudio.tts.voices import named
 from tests.fakes import FakeLLM
 from tests.realtime_talk import Invariants, counted_ids
 from tests.server.virtual import InlineGate, run
@@ -81,6 +82,9 @@ class Voice:
     def voices(self) -> list[Any]:
         return [SimpleNamespace(id="af_heart")]
 
+    def find(self, id: str) -> Any:
+        return named(id)
+
 
 class Stage:
     """A talk with a client that plays what it gets."""
@@ -110,6 +114,7 @@ class Stage:
             llm=self.llm,
             speaker=self.voice,
             system=Message("system", "Be brief."),
+            reads_codes=False,
         )
         self.settings = wire.RealtimeSettings(instructions="Be brief.")
         if session:

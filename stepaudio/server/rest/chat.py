@@ -212,7 +212,7 @@ async def create_chat_completion(body: ChatRequest, service: Serving) -> Respons
             raise invalid(
                 "a streamed answer is spoken as pcm16 only", "audio.format", code="unsupported_value"
             )
-    voice = voice_of(wanted.voice) if aloud else None
+    voice = voice_of(service, wanted.voice) if aloud else None
     request = _Asked(
         model=body.model,
         id=f"chatcmpl-{secrets.token_hex(12)}",

@@ -19,7 +19,6 @@ from stepaudio.core.errors import StepAudioError, TextError
 from stepaudio.server.auth import Caller
 from stepaudio.server.errors import ApiError
 from stepaudio.tts.base import Voice
-from stepaudio.tts.voices import named
 
 if TYPE_CHECKING:
     from stepaudio.server.app import Service
@@ -101,13 +100,13 @@ class VoiceId(BaseModel):
 VoiceName = Annotated[str, Field(max_length=64)] | VoiceId
 
 
-def voice_of(given: VoiceName) -> Voice | None:
+def voice_of(service: Service, given: VoiceName) -> Voice | None:
     """The voice that a request asks for; None: the configured one."""
     id = given if isinstance(given, str) else given.id
     if id in ("auto", "default", ""):
         return None
     try:
-        return named(id)
+        return service.engine.speaker.find(id)
     except StepAudioError as error:
         raise ApiError(400, str(error), code="invalid_value", param="voice") from None
 

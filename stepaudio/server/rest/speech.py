@@ -69,7 +69,7 @@ async def create_speech(body: SpeechRequest, service: Serving) -> Response:
     service.need_ready()
     service.check_model(body.model)
     encoder = Encoder(body.response_format)
-    voice = voice_of(body.voice)
+    voice = voice_of(service, body.voice)
     speed, followed = body.speed, None
     if body.instructions:
         asked = speed_of(body.instructions)
