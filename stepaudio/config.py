@@ -84,6 +84,12 @@ class LLMConfig(_Section):
         description="what a server's model is shown of speech: its transcript, or Step-Audio's codes",
     )
     device: str = Field(default="cpu", description="of Step-Audio-Chat in process: cpu, cuda or cuda:N")
+    memory_gb: float | None = Field(
+        default=None,
+        gt=0,
+        description="memory that Step-Audio-Chat in process may take; layers beyond are read from disk for "
+        "every word; default: as much as it takes",
+    )
     name: str | None = Field(
         default=None, description="model name to ask an OpenAI-compatible server for; default: its first"
     )

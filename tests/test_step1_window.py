@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import threading
@@ -17,9 +18,14 @@ pytest.importorskip("transformers", reason="Step-1 needs transformers: pip insta
 import torch
 from safetensors.torch import load_file, save_file
 
+from stepaudio import config
+from stepaudio.core.conversation import Message
 from stepaudio.core.errors import BackendError, ConfigError
+from stepaudio.engine import Engine
+from stepaudio.llm.base import Sampling, TextDelta
 from stepaudio.llm.step1 import folder as folders
-from stepaudio.llm.step1 import network, window
+from stepaudio.llm.step1 import network, tiny, window
+from stepaudio.llm.step1.in_process import Step1Chat
 from stepaudio.llm.step1.window import PAGE, Shard, Span, Stored, Window, plan, room, spans
 from tests import step1_folder
 
@@ -45,9 +51,9 @@ def greedy(model: Any, prompt: tuple[int, ...] = (9, 8, 7, 300, 9)) -> list[int]
     return found[0].tolist()
 
 
-def ceiling(path: Path, layers: int) -> int:
+def room_for(path: Path, layers: int, context: int = CONTEXT, talks: int = 1) -> int:
     """Bytes that so many layers need, with all that comes besides."""
-    whole = window.load(path, context=CONTEXT)
+    whole = window.load(path, context=context, talks=talks)
     whole.close()
     return whole.plan.weights + whole.plan.work - (LAYERS - layers) * layer_bytes(path)
 
@@ -94,9 +100,12 @@ def test_work_grows_with_the_talk():
     from stepaudio.llm.step1.configuration import Step1Config
 
     config = Step1Config()
-    short, long = (window.working_bytes(config, context, 2) for context in (1000, 2000))
+    short, long = (window.working_bytes(config, 2, context) for context in (1000, 2000))
     keys_and_values = 2 * 48 * 1024 * 1000 * 2
     assert long - short > keys_and_values
+    more = window.working_bytes(config, 2, 2000, talks=2)
+    assert more - long == 2 * keys_and_values
+    assert window.working_bytes(config, 2, 2000, at_once=100) < long
 
 
 # Where tensors are
@@ -130,7 +139,7 @@ def test_other_types_are_refused(checkpoint: Path, tmp_path: Path):
 
 @pytest.mark.parametrize("layers", [LAYERS, 5, 4, 3, 2])
 def test_words_are_those_of_plain_loading(checkpoint: Path, words: list[int], layers: int):
-    most = ceiling(checkpoint, layers)
+    most = room_for(checkpoint, layers)
     with closing(window.load(checkpoint, most, CONTEXT)) as model:
         assert len(model.plan.sliding) == (0 if layers == LAYERS else LAYERS + 2 - layers)
         assert model.plan.weights + model.plan.work <= most
@@ -143,7 +152,7 @@ def test_words_are_those_of_plain_loading(checkpoint: Path, words: list[int], la
 def test_tied_embedding(tmp_path: Path):
     path = step1_folder.write(tmp_path, tied=True, shards=1, **SIZES)
     words = greedy(network.load(path))
-    with closing(window.load(path, ceiling(path, 3), CONTEXT)) as model:
+    with closing(window.load(path, room_for(path, 3), CONTEXT)) as model:
         assert model.lm_head.weight.data_ptr() == model.get_input_embeddings().weight.data_ptr()  # pyright: ignore
         assert greedy(model) == words
 
@@ -151,14 +160,14 @@ def test_tied_embedding(tmp_path: Path):
 def test_without_direct_reads(checkpoint: Path, words: list[int], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(window.os, "O_DIRECT", 0, raising=False)
     assert not Shard(checkpoint / "model-00001.safetensors").direct
-    with closing(window.load(checkpoint, ceiling(checkpoint, 3), CONTEXT)) as model:
+    with closing(window.load(checkpoint, room_for(checkpoint, 3), CONTEXT)) as model:
         assert greedy(model) == words
 
 
 def test_batches_with_padding(checkpoint: Path):
     ids = torch.tensor([[5, 6, 7, 8], [0, 0, 9, 8]])
     mask = torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]])
-    with closing(window.load(checkpoint, ceiling(checkpoint, 3), CONTEXT)) as model, torch.inference_mode():
+    with closing(window.load(checkpoint, room_for(checkpoint, 3), CONTEXT)) as model, torch.inference_mode():
         wanted, found = (
             each(input_ids=ids, attention_mask=mask).logits for each in (network.load(checkpoint), model)
         )
@@ -171,7 +180,7 @@ def test_ids_beyond_the_vocabulary(checkpoint: Path):
 
 
 def test_two_threads_take_turns(checkpoint: Path, words: list[int]):
-    with closing(window.load(checkpoint, ceiling(checkpoint, 3), CONTEXT)) as model:
+    with closing(window.load(checkpoint, room_for(checkpoint, 3), CONTEXT)) as model:
         found: list[list[int]] = []
         threads = [threading.Thread(target=lambda: found.append(greedy(model))) for _ in range(2)]
         for thread in threads:
@@ -318,7 +327,7 @@ def test_close_stops_a_read_that_is_under_way_and_a_caller_that_waits():
 
 def test_a_file_that_became_shorter_names_itself(checkpoint: Path, tmp_path: Path):
     path = copy(checkpoint, tmp_path)
-    with closing(window.load(path, ceiling(path, 2), CONTEXT)) as model:
+    with closing(window.load(path, room_for(path, 2), CONTEXT)) as model:
         file = path / "model-00002.safetensors"
         file.write_bytes(file.read_bytes()[:PAGE])
         with pytest.raises(BackendError, match=r"model-00002\.safetensors has become shorter"):
@@ -344,7 +353,7 @@ def test_an_error_of_the_disk_names_the_file(
     open_plain = window._open
     monkeypatch.setattr(window, "_open", lambda path: (Bad(open_plain(path)[0]), True))
     bad: list[bool] = []
-    with closing(window.load(checkpoint, ceiling(checkpoint, 2), CONTEXT)) as model:
+    with closing(window.load(checkpoint, room_for(checkpoint, 2), CONTEXT)) as model:
         assert greedy(model) == words
         bad.append(True)
         with pytest.raises(BackendError, match=r"model-0000\d\.safetensors cannot be read: Input/output"):
@@ -362,7 +371,7 @@ def test_a_file_that_is_gone(tmp_path: Path):
 
 
 def test_a_closed_model_says_so_and_leaves_no_thread(checkpoint: Path):
-    model = window.load(checkpoint, ceiling(checkpoint, 2), CONTEXT)
+    model = window.load(checkpoint, room_for(checkpoint, 2), CONTEXT)
     assert window_threads()
     model.close()
     assert not window_threads()
@@ -372,7 +381,7 @@ def test_a_closed_model_says_so_and_leaves_no_thread(checkpoint: Path):
 
 
 def test_a_forgotten_model_leaves_no_thread(checkpoint: Path):
-    model = window.load(checkpoint, ceiling(checkpoint, 2), CONTEXT)
+    model = window.load(checkpoint, room_for(checkpoint, 2), CONTEXT)
     assert window_threads()
     del model
     gc.collect()
@@ -388,13 +397,51 @@ def test_memory_is_the_plan(checkpoint: Path, monkeypatch: pytest.MonkeyPatch):
         make(self, size)
 
     monkeypatch.setattr(window.Buffer, "__init__", count)
-    most = ceiling(checkpoint, 3)
+    most = room_for(checkpoint, 3)
     taken.clear()
     with closing(window.load(checkpoint, most, CONTEXT)) as model:
         greedy(model)
         assert sum(taken) <= model.plan.weights <= most - model.plan.work
         held = sum(parameter.nbytes for parameter in model.parameters())
         assert held <= sum(taken) - 2 * max(taken[1:])  # the rest is the window
+
+
+# Where it is used
+
+
+def test_a_chat_in_process_keeps_to_its_memory(tmp_path: Path):
+    tiny.write(tmp_path, "chat", tiny.Sizes(layers=LAYERS))
+    told = []
+    for layers in (None, LAYERS, 4):
+        memory = None if layers is None else room_for(tmp_path, layers, context=512, talks=2)
+        llm = Step1Chat.load(tmp_path, context_tokens=512, memory=memory)
+        with closing(llm):
+            told.append(asyncio.run(answer(llm)))
+            sliding = {None: None, LAYERS: 0, 4: 4}[layers]
+            assert sliding is None or len(llm._network.plan.sliding) == sliding
+    assert told[0] and told == [told[0]] * 3
+    assert not window_threads()
+
+
+async def answer(llm: Step1Chat) -> str:
+    events = llm.generate(
+        [Message("user", "the people of the water")], Sampling(max_tokens=12, temperature=0)
+    )
+    return "".join([event.text async for event in events if isinstance(event, TextDelta)])
+
+
+def test_the_setting_reaches_the_model(tmp_path: Path):
+    tiny.write(tmp_path, "chat")
+    flags = {"models.root": tmp_path, "llm.model": str(tmp_path), "llm.memory_gb": "0.001"}
+    with Engine(config.load(None, {}, flags).config) as engine, pytest.raises(ConfigError, match="raise llm"):
+        _ = engine.llm
+
+
+def test_a_ceiling_is_for_the_cpu(tmp_path: Path):
+    with pytest.raises(
+        ConfigError, match=r"llm\.memory_gb is kept on the CPU alone, and llm\.device is meta"
+    ):
+        Step1Chat.load(tmp_path, device="meta", memory=1)
 
 
 def copy(source: Path, target: Path) -> Path:

@@ -22,11 +22,12 @@ from torch import Tensor
 from stepaudio import checkpoint
 from stepaudio.core.codes import FIRST_ID
 from stepaudio.core.conversation import Message, ToolChoice, ToolSpec, fit
-from stepaudio.core.errors import BackendError
+from stepaudio.core.errors import BackendError, ConfigError
 from stepaudio.llm.base import Finished, LLMEvent, Reads, Sampling, TextDelta
 from stepaudio.llm.calls import CallReader, check_choice
 from stepaudio.llm.prompt import render, render_as_text
 from stepaudio.llm.step1 import network as networks
+from stepaudio.llm.step1 import window
 from stepaudio.llm.step1.chat import BEGIN_OF_TURN_ID, END_OF_TURN_ID, START_ID
 from stepaudio.llm.step1.tokenizer import Step1Tokenizer
 from stepaudio.threads import iterate_in_thread
@@ -41,7 +42,7 @@ class Step1Chat:
     """See ``llm.base.LLM``.
 
     Args:
-        network: of ``network.load``.
+        network: of ``network.load`` or ``window.load``.
         tokenizer: of the same folder.
         context_tokens: prompt and answer together.
         talks: whose keys and values are kept.
@@ -60,15 +61,31 @@ class Step1Chat:
 
     @classmethod
     def load(
-        cls, folder: Path, *, device: str = "cpu", context_tokens: int = 8192, talks: int = 1
+        cls,
+        folder: Path,
+        *,
+        device: str = "cpu",
+        context_tokens: int = 8192,
+        talks: int = 1,
+        memory: int | None = None,
     ) -> Step1Chat:
         """From a folder in the layout of Step-Audio-Chat.
 
+        Args:
+            memory: bytes that it may take, on the CPU; layers beyond are read from disk while they are
+                needed, see ``window``. None: as much as it takes.
+
         Raises:
-            ModelMissing, ConfigError: see ``network.load``, ``Step1Tokenizer``; or there is no such device.
+            ModelMissing, ConfigError: see ``network.load``, ``window.load``, ``Step1Tokenizer``; or there is
+                no such device.
         """
         place = checkpoint.usable_device(device)
-        network = networks.load(folder, place)
+        if memory is None:
+            network: networks.Step1ForCausalLM = networks.load(folder, place)
+        elif place.type == "cpu":
+            network = window.load(folder, memory, context_tokens, talks=talks + 1, at_once=READ_AT_ONCE)
+        else:
+            raise ConfigError(f"llm.memory_gb is kept on the CPU alone, and llm.device is {device}: set one")
         return cls(network, Step1Tokenizer(folder), context_tokens=context_tokens, talks=talks)
 
     async def generate(
@@ -139,6 +156,8 @@ class Step1Chat:
         """See ``LLM.close``."""
         self._thread.shutdown()
         self._caches.clear()
+        if isinstance(self._network, window.WindowedStep1):
+            self._network.close()
 
     def _prompt(self, messages: Sequence[Message], tools: Sequence[ToolSpec], max_tokens: int) -> list[int]:
         def prompt(messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> list[int]:

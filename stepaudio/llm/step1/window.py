@@ -183,8 +183,10 @@ def plan(layers: int, layer: int, others: int, work: int, ceiling: int | None) -
     return Plan(sliding, others + fit * layer, work, moving * layer)
 
 
-def working_bytes(config: Step1Config, context: int, size: int) -> int:
-    """Bytes that a talk of ``context`` tokens takes besides weights, when all come at once.
+def working_bytes(
+    config: Step1Config, size: int, context: int, talks: int = 1, at_once: int | None = None
+) -> int:
+    """Bytes that talks take besides weights.
 
     Keys and values, of one layer twice (they grow by being copied); what one layer computes; a block of
     biases (float32, and as it is used); logits of one token; and the largest matrix once more, which
@@ -192,12 +194,16 @@ def working_bytes(config: Step1Config, context: int, size: int) -> int:
 
     Args:
         size: bytes of a number.
+        context: tokens of a talk.
+        talks: whose keys and values are kept.
+        at_once: tokens that are computed at once; None: a whole talk.
     """
+    at_once = context if at_once is None else min(at_once, context)
     hidden, inner = config.hidden_size, config.intermediate_size
     shared = hidden // config.num_attention_heads * config.num_attention_groups
-    cache = 2 * (config.num_hidden_layers + 1) * shared * context * size
-    computed = context * (3 * inner + 6 * hidden) * size + context * hidden * 8  # norms are float32
-    biases = min(BLOCK, config.num_attention_heads * context**2) * (8 + size)
+    cache = 2 * (config.num_hidden_layers * talks + 1) * shared * context * size
+    computed = at_once * ((3 * inner + 6 * hidden) * size + hidden * 8)  # norms are float32
+    biases = min(BLOCK, config.num_attention_heads * at_once * context) * (8 + size)
     matrix = inner * hidden * size
     return cache + computed + biases + matrix + config.vocab_size * (size + 8)
 
@@ -499,14 +505,21 @@ class _Rows(nn.Module):
             raise BackendError(f"{self._table.file} has become shorter: fetch it again, and load anew")
 
 
-def load(path: Path, ceiling: int | None = None, context: int = 4096) -> WindowedStep1:
+def load(
+    path: Path,
+    ceiling: int | None = None,
+    context: int = 4096,
+    *,
+    talks: int = 1,
+    at_once: int | None = None,
+) -> WindowedStep1:
     """The network of a checkpoint folder, which takes no more memory than it may.
 
     Args:
         path: see ``network.load``.
         ceiling: bytes for weights, keys, values and what is computed; the program itself (some 0.3 GB with
             PyTorch) comes on top. None: all layers stay.
-        context: tokens, of all talks at a time, that there must be memory for.
+        context, talks, at_once: what there must be memory for, see ``working_bytes``.
 
     Raises:
         ModelMissing: a file is missing, or a Git LFS pointer lies in its place.
@@ -524,7 +537,7 @@ def load(path: Path, ceiling: int | None = None, context: int = 4096) -> Windowe
         for i in range(config.num_hidden_layers)
     ]
     others = spans([tensors[_NORM], tensors[folders.EMBEDDING if found.tied else folders.HEAD]])
-    work = working_bytes(config, context, kind.itemsize)
+    work = working_bytes(config, kind.itemsize, context, talks, at_once)
     chosen = plan(len(layers), max(map(room, layers)), room(others), work, ceiling)
 
     with torch.device("meta"):
