@@ -742,8 +742,9 @@ def _models_remove(options: argparse.Namespace) -> None:
 
     store = open_store(_load(options).config)
     for id in options.model:
+        there = store.status(id).state != "missing"
         store.remove(id)
-        print(f"{id}: removed")
+        print(f"{id}: removed" if there else f"{id}: was not there")
 
 
 def _models_make_tiny(options: argparse.Namespace) -> None:
