@@ -31,6 +31,10 @@ CONFIG = {
     "eos_token_id": chat.END_OF_TURN_ID,
     "pad_token_id": 0,
     "torch_dtype": "bfloat16",
+    "auto_map": {  # as published; the files that it names are never there, nor run
+        "AutoConfig": "configuration_step1.Step1Config",
+        "AutoModelForCausalLM": "modeling_step1.Step1ForCausalLM",
+    },
 }
 
 SPREAD = 2.0

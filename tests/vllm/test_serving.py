@@ -34,6 +34,8 @@ import torch
 
 from stepaudio.llm.step1.network import load
 from stepaudio.llm.step1.tokenizer import Step1Tokenizer
+from stepaudio.tts.step.language_model import CodeSampling, banned
+from stepaudio.tts.step.language_model import Served as ServedCodes
 from tests import step1_folder
 
 try:
@@ -177,6 +179,26 @@ def test_the_repetition_window(served: Served):
     )
     assert refused.status_code == 400
     assert "repetition_window is a number of tokens" in refused.text
+
+
+def test_codes_for_the_voice_stream_out_and_stop_with_their_reader(served: Served):
+    ids = prompt(30, seed=5)
+    wanted, told = [], list(ids)
+    while len(wanted) < 40:
+        with torch.inference_mode():
+            scores = served.network(torch.tensor([told])).logits[0, -1]
+        allowed = torch.full_like(scores, float("-inf"))
+        allowed[3], allowed[65_536:70_656] = scores[3], scores[65_536:70_656]
+        if (never := banned(told)) is not None:
+            allowed[never] = float("-inf")
+        told.append(int(allowed.argmax()))
+        wanted.append(told[-1] - 65_536)
+    codes = ServedCodes(served.server.url, served.server.name).generate(ids, CodeSampling(temperature=0))
+    assert list(itertools.islice(codes, len(wanted))) == wanted
+    codes.close()
+    until = time.monotonic() + 10
+    while served.metric("num_requests_running"):
+        assert time.monotonic() < until, "the request goes on"
 
 
 def test_a_request_whose_client_has_gone_is_freed(served: Served, record_property: Any):
