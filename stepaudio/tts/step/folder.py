@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stepaudio.core.errors import ConfigError, ModelMissing
+from stepaudio.published import what_else
 from stepaudio.tts.step.decoder import Decoder
 from stepaudio.tts.step.language_model import CodeModel
 from stepaudio.tts.step.prompt import Decoder as Route
@@ -43,7 +44,7 @@ def load(
         ModelMissing, ConfigError: see ``Decoder.load``, ``load_speakers``.
     """
     _check(folder)
-    places = (folder / "speakers", folder.parent / "speakers")
+    places = (folder / "speakers", folder.resolve().parent / "speakers")
     if speakers is None:
         speakers = next((place for place in places if (place / SPEAKERS).is_file()), None)
     if speakers is None:
@@ -51,7 +52,9 @@ def load(
             f"{folder} has no speakers in it or beside it: put the folder speakers of Step-Audio's program "
             f"({SPEAKERS} and recordings) there, or name it with tts.speakers"
         )
-    decoders = {route: Decoder.load(folder / name, device) for route, name in DECODERS.items()}
+    decoders: dict[Route, Decoder] = {
+        route: Decoder.load(folder / name, device) for route, name in DECODERS.items()
+    }
     encoder = SpeakerEncoder(folder / DECODERS["speech"] / "campplus.onnx")
     return StepSynthesizer(model, encode, decoders, load_speakers(speakers, tokenize, encoder))
 
@@ -64,12 +67,5 @@ def _check(folder: Path) -> None:
         )
     if (folder / "Step-Audio-TTS-3B").is_dir():
         raise ConfigError(f"{folder} holds several models: name {folder / 'Step-Audio-TTS-3B'}")
-    if (folder / "token2wav").is_dir():
-        raise ConfigError(
-            f"{folder} is a Step-Audio 2 model, which speaks by other networks and is supported by its own "
-            "program; get Step-Audio-TTS-3B"
-        )
-    if "editx" in folder.name.lower():
-        raise ConfigError(
-            f"{folder} is Step-Audio-EditX, which is supported by its own program; get Step-Audio-TTS-3B"
-        )
+    if (other := what_else(folder)) is not None:
+        raise ConfigError(f"{folder} is {other}; get Step-Audio-TTS-3B")
