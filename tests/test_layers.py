@@ -58,8 +58,9 @@ FENCES = {  # third party: the only places that may import it
         "stepaudio.tts.step",
         "stepaudio.bench.tokenizer",
         "stepaudio.bench.vocoder",
+        "stepaudio.bench.window",
     },
-    "transformers": {"stepaudio.llm.step1"},
+    "transformers": {"stepaudio.llm.step1", "stepaudio.bench.window"},
     "sentencepiece": {"stepaudio.llm.step1"},
     "vllm": {"stepaudio.llm.step1"},
     "onnxruntime": {
