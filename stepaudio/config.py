@@ -119,7 +119,7 @@ class TTSConfig(_Section):
         default=None,
         description="vLLM that draws Step-Audio-TTS-3B's codes, http://host:port/v1; default: in process",
     )
-    server_model: str = Field(default="step-audio-tts-3b", description="its name on that server")
+    server_model: str = Field(default="Step-Audio-TTS-3B", description="its name on that server")
     device: str = Field(default="cpu", description="of Step-Audio-TTS-3B: cpu, cuda or cuda:N")
     speakers: Path | None = Field(
         default=None,

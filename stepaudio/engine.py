@@ -7,8 +7,10 @@ loads them all at once. Passed by argument, never global.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
+import urllib.request
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -37,6 +39,7 @@ from stepaudio.core.errors import (
 )
 from stepaudio.core.style import SpeechStyle
 from stepaudio.files import read_audio, write_audio
+from stepaudio.llm import serving
 from stepaudio.llm.base import LLM, Sampling, TextDelta
 from stepaudio.llm.prompt import SYSTEM_PROMPT
 from stepaudio.models import ModelSpec, ModelStore
@@ -60,6 +63,8 @@ T = TypeVar("T")
 
 LARGE, SMALL = "qwen2.5-1.5b", "qwen2.5-0.5b"
 STEP_TOKENIZER, STEP_TTS, STEP_CHAT = "step-audio-tokenizer", "step-audio-tts-3b", "step-audio-chat"
+PROBE_S = 0.5
+"""Longest wait for a language model server on this machine to say what it serves."""
 LARGE_MEMORY = 2_500_000_000
 """Bytes of free memory from which the larger language model is chosen (what `ask` with it may take)."""
 SMALL_MEMORY = 1_700_000_000
@@ -550,7 +555,9 @@ def choose_llm(config: Config, store: ModelStore) -> tuple[str, str]:
     if wanted != "auto":
         return wanted, "configured"
     if config.profile == "step":
-        return STEP_CHAT, "profile step"
+        if (address := served_chat()) is not None:
+            return f"openai:{address}", "`stepaudio llm serve` serves it"
+        return STEP_CHAT, "in process: no server answers at the address of `stepaudio llm serve`"
     memory = available_memory()
     if memory is not None and memory < LARGE_MEMORY:
         return SMALL, f"{memory / 1e9:.1f} GB of memory are free; {LARGE} wants {LARGE_MEMORY / 1e9:.1f} GB"
@@ -563,6 +570,16 @@ def choose_llm(config: Config, store: ModelStore) -> tuple[str, str]:
                 f"{free / 1e9:.1f} GB of disk are free; {LARGE} wants {need / 1e9:.1f} GB to be fetched",
             )
     return LARGE, "memory and disk suffice"
+
+
+def served_chat(address: str = f"http://{serving.HOST}:{serving.PORT}/v1") -> str | None:
+    """The address where `stepaudio llm serve` would serve Step-Audio-Chat, if it does, else None."""
+    try:
+        with urllib.request.urlopen(f"{address}/models", timeout=PROBE_S) as answer:
+            names = [str(model["id"]) for model in json.load(answer)["data"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return address if any(name.lower() == STEP_CHAT for name in names) else None
 
 
 def llm_path(config: Config, store: ModelStore) -> Path:
@@ -648,28 +665,27 @@ def _step_needs(config: Config, store: ModelStore) -> list[dict[str, Any]]:
     for id, wanted, name in parts:
         if wanted == "kokoro":
             continue
-        good, says = True, ""
+        good = True
         if wanted in store.specs:
             layout = store.specs[wanted].layout
             need = layout.memory if layout else store.specs[wanted].size
         else:
             size = sum(path.stat().st_size for path in Path(wanted).expanduser().rglob("*") if path.is_file())
-            need, good = size, size > 0
+            need = size
         if id == STEP_CHAT and config.llm.memory_gb is not None:
             need = min(need, round(config.llm.memory_gb * 1e9))
         try:
             has, where = memory_of(name)
             fits = has is None or has >= need
-            says = f"needs {need / 1e9:.1f} GB of {where}, which has " + (
-                "an unknown amount" if has is None else f"{has / 1e9:.1f} GB free"
-            )
+            free = "an unknown amount" if has is None else f"{has / 1e9:.1f} GB free"
+            says = f"needs {need / 1e9:.{1 if need > 1e8 else 3}f} GB of {where}, which has {free}"
             if not fits:
                 says += "; " + _RELIEF[id]
             good = good and fits
         except StepAudioError as error:
             good, says = False, str(error)
         if need == 0:
-            says = f"no folder {wanted}"
+            good, says = False, f"no folder {wanted}"
         rows.append({"what": f"memory for {id}", "good": good, "says": says})
     return rows
 
