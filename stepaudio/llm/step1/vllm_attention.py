@@ -15,7 +15,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend, CPUAttentionBackendImpl
+from vllm.v1.attention.backends.cpu_attn import (
+    CPUAttentionBackend,
+    CPUAttentionBackendImpl,
+    CPUAttentionMetadataBuilder,
+)
 
 BLOCK = 2**25
 """Numbers of one block of biases (heads * queries * keys): 128 MB in float32."""
@@ -33,6 +37,24 @@ class SqrtAlibiBackend(CPUAttentionBackend):
     def get_impl_cls() -> type[SqrtAlibiAttention]:
         """See ``CPUAttentionBackend``."""
         return SqrtAlibiAttention
+
+    @staticmethod
+    def get_builder_cls() -> type[AnySizeBuilder]:
+        """See ``CPUAttentionBackend``."""
+        return AnySizeBuilder
+
+
+class AnySizeBuilder(CPUAttentionMetadataBuilder):
+    """Also plans for heads of sizes that vLLM's own kernel has no form for, such as those of toy networks.
+
+    It plans that kernel's work, which is not used here, and fails where the kernel would.
+    """
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        sizes = CPUAttentionBackend.get_supported_head_sizes()
+        if self.head_dim not in sizes:
+            self.head_dim = sizes[0]
 
 
 class SqrtAlibiAttention(CPUAttentionBackendImpl):
