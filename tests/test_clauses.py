@@ -153,3 +153,17 @@ def test_fuzz():
                 got = split(text, eager=eager, size=size)
                 assert "".join("".join(got).split()) == "".join(text.split())
                 assert all(clause.strip() == clause and clause for clause in got)
+
+
+def test_tags_become_styles_that_last_and_are_never_text():
+    splitter = ClauseSplitter(eager=False, style=SpeechStyle(speed=1.2))
+    clauses = []
+    for char in "（四川话）你好。我是婷婷。(happy) Good (I think). ":
+        clauses += splitter.push(char)
+    assert [clause.text for clause in clauses + splitter.flush()] == [
+        "你好。",
+        "我是婷婷。",
+        "Good (I think).",
+    ]
+    assert [clause.style.dialect for clause in clauses] == ["cmn-sichuan"] * len(clauses)
+    assert clauses[-1].style == SpeechStyle("happy", dialect="cmn-sichuan", speed=1.2)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from stepaudio.core.style import SpeechStyle
+from stepaudio.core.style import SpeechStyle, parse_tags
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class ClauseSplitter:
 
     Args:
         eager: let the first clause end at the first pause (talk); False waits for sentence ends (files).
-        style: the style that the clauses carry.
+        style: the style that the clauses carry, where no tag in the text says another.
     """
 
     def __init__(self, *, eager: bool = True, style: SpeechStyle | None = None) -> None:
@@ -106,6 +106,8 @@ class ClauseSplitter:
         clauses = []
         while (end := find_end(self._text, self._count if self._eager else None, final=final)) is not None:
             text, self._text = self._text[:end].strip(), self._text[end:]
+            said, text = parse_tags(text)  # a tag holds until another one of its kind
+            self._style = said.over(self._style)
             if text:
                 clauses.append(Clause(self._count, text, self._style))
                 self._count += 1
