@@ -21,7 +21,7 @@ CONFIG = {
     "model_type": "step1",
     "hidden_size": 192,
     "intermediate_size": 256,
-    "num_attention_heads": 6,  # no power of two, as in the public ones; 32 numbers a head: vLLM has no less
+    "num_attention_heads": 6,  # no power of two, as in the public ones; 32 numbers each
     "num_attention_groups": 2,
     "num_hidden_layers": 2,
     "vocab_size": VOCABULARY,
