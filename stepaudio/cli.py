@@ -321,7 +321,7 @@ def build_parser() -> argparse.ArgumentParser:
                 "--sizes", metavar="NAME=N,…", help="layers, hidden, inner, heads, groups, vocabulary"
             )
             command.add_argument(
-                "--ceilings", metavar="SHARE,…", help="shares of the weights (default: 0.25,0.5,0.75)"
+                "--ceilings", metavar="SHARE,…", help="shares of the weights (default: 0.25,0.5)"
             )
 
     doctor = _command(

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     import torch
     from rich.console import RenderableType
 
-PROMPT, TOKENS = 32, 8
-CEILINGS = (0.25, 0.5, 0.75)
+PROMPT, TOKENS = 32, 5
+CEILINGS = (0.25, 0.5)
 """Shares of the checkpoint's size that may be taken."""
 SHARD = 500_000_000
 """Bytes of a file; more only where one layer is more."""
@@ -93,7 +93,7 @@ def run(
     Args:
         config: not used.
         data: not used.
-        limit: tokens that are written, two at least; None: 8.
+        limit: tokens that are written, two at least; None: 5.
         on_progress: called with work done and all work.
         sizes: of the network.
         ceilings: shares of the checkpoint's size.
