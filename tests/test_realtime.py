@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stepaudio.core import items, turns
+from stepaudio.core import items, realtime, turns
 from stepaudio.core.audio import AudioChunk, Law, float_to_g711
 from stepaudio.core.clauses import Clause
 from stepaudio.core.commands import (
@@ -23,6 +23,7 @@ from stepaudio.core.commands import (
     ResponseAudio,
     ResponseFinished,
     ResponseText,
+    ResponseTimed,
     ResponseToolCall,
     SettingsChanged,
     StartResponse,
@@ -584,6 +585,28 @@ def test_a_transcript_that_fails_leaves_the_turn_out(wanted):
     assert asked(ask(talk, "You?")) == [("user", "You?")]
 
 
+def test_what_is_certain_is_told_while_the_user_still_speaks():
+    talk = Talk(HEARD)
+    item_id = next(e["item_id"] for e in talk.hear("...." + 20 * "#") if "speech_started" in str(e))
+    assert talk.feed(Transcribed(item_id, "", final=False)) == []
+    (told,) = talk.feed(Transcribed(item_id, "Is it", final=False))
+    assert (told["item_id"], told["delta"]) == (item_id, "Is it")
+    assert talk.feed(Transcribed("item_of_nobody", "Is it", final=False)) == []
+    assert talk.feed(Transcribed(item_id, "Is it here?")) == []  # it is not over
+    talk.hear(20 * ".")
+    rest, _ = talk.feed(Transcribed(item_id, "Is it here?"))
+    assert rest["delta"] == " here?"
+
+
+def test_what_was_told_of_cleared_speech_is_forgotten():
+    talk = Talk(HEARD)
+    item_id = next(e["item_id"] for e in talk.hear("...." + 20 * "#") if "speech_started" in str(e))
+    assert len(talk.feed(Transcribed(item_id, "Is it", final=False))) == 1
+    talk.client("input_audio_buffer.clear")
+    assert talk.feed(Transcribed(item_id, "Is it here", final=False)) == []
+    assert not talk.session._partial
+
+
 def test_a_transcript_that_changed_its_beginning_is_told_at_the_end():
     talk = Talk(
         {"audio": {"input": {"turn_detection": None, "transcription": {"language": "en", "prompt": "x"}}}}
@@ -663,6 +686,28 @@ def test_deleted_items_are_forgotten_even_while_they_are_written():
     assert asked(ask(talk, "b")) == [("user", "Hi."), ("user", "b")]
 
 
+def test_a_cancelled_response_has_a_receipt():
+    talk = Talk()
+    response_id = answered(talk)
+    assert talk.feed(ResponseTimed("resp_of_nobody", {"vad": 1.0})) == []
+    assert talk.feed(ResponseTimed(response_id, {"vad": 120.0}, TokenUsage(input_text=9))) == []
+    talk.client("response.cancel")
+    response = talk.new[-1]["response"]
+    assert (response["status"], response["timings_ms"]) == ("cancelled", {"vad": 120.0})
+    assert response["metadata"] == {"stepaudio_vad_ms": "120"}
+    assert response["usage"]["input_tokens"] == 9
+
+
+def test_responses_outside_the_conversation_have_their_bound():
+    talk = Talk(TEXT)
+    beside = [ask(talk, "b", conversation="none") for _ in range(realtime.MAX_BESIDE)]
+    talk.client("response.create", response={"conversation": "none"})
+    assert talk.error()["code"] == "rate_limit_exceeded"
+    assert ask(talk, "a") is not beside[-1]  # the conversation goes on
+    talk.feed(ResponseFinished(beside[0].response_id))
+    assert ask(talk, "b", conversation="none") is talk.commands[-1]
+
+
 def test_a_conversation_has_its_bound(monkeypatch):
     monkeypatch.setattr(items, "MAX_ITEMS", 3)
     monkeypatch.setattr(items, "MAX_CHARS", 100)
@@ -672,6 +717,9 @@ def test_a_conversation_has_its_bound(monkeypatch):
     long.client("conversation.item.create", item=user("x" * 100, id="a"))
     for talk in (many, long):
         talk.client("conversation.item.create", item=user("y"))
+        assert talk.error()["code"] == "conversation_full"
+        talk.hear(8 * ".")
+        talk.client("input_audio_buffer.commit")
         assert talk.error()["code"] == "conversation_full"
     long.client("conversation.item.delete", item_id="a")
     assert types(long.client("conversation.item.create", item=user("y"))) == ADDED

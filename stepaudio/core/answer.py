@@ -16,7 +16,7 @@ import numpy as np
 from stepaudio.core import protocol as wire
 from stepaudio.core.audio import AudioChunk, float_to_g711, float_to_pcm16
 from stepaudio.core.clauses import Clause, Mark, is_han
-from stepaudio.core.commands import ResponseFinished, TokenUsage
+from stepaudio.core.commands import ResponseFinished, ResponseTimed, TokenUsage
 from stepaudio.core.conversation import SpokenWord, ToolChoice, ToolSpec
 from stepaudio.core.items import Entry, Items
 
@@ -73,6 +73,7 @@ class Answer:
         state: see ``State``.
         message: the item that holds its words, once there are any.
         played_ms: of its audio, by the listener.
+        timed: where the time went, as last told.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Answer:
         self.state = State.HELD
         self.message: Entry | None = None
         self.played_ms = 0.0
+        self.timed = ResponseTimed(response_id, {})
         self._items = items
         self._conversation_id = conversation_id if items is not None else None
         self._new_id = new_id
@@ -193,7 +195,7 @@ class Answer:
             self.message.heard_ms = min(self.played_ms, self.sent_ms)
         out = self._close("incomplete")
         details = wire.StatusDetails(type="cancelled", reason=reason)
-        return [*out, self._done("cancelled", details, None, {})]
+        return [*out, self._done("cancelled", details, self.timed.usage, self.timed.timings_ms)]
 
     # How
 

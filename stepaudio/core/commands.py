@@ -124,6 +124,20 @@ class ResponseFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class ResponseTimed:
+    """Where the time went until now: what is told of a response that is cancelled. May come again.
+
+    Attributes:
+        timings_ms: as in ``ResponseFinished``.
+        usage: None: not known yet.
+    """
+
+    response_id: str
+    timings_ms: Mapping[str, float]
+    usage: TokenUsage | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Played:
     """The listener has heard this much of a response, in ms from its first sample (never goes back)."""
 
@@ -304,6 +318,7 @@ EngineEvent = (
     | ResponseText
     | ResponseToolCall
     | ResponseFinished
+    | ResponseTimed
     | Played
     | Expired
     | Closed

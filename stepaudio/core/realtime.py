@@ -35,6 +35,7 @@ from stepaudio.core.commands import (
     ResponseAudio,
     ResponseFinished,
     ResponseText,
+    ResponseTimed,
     ResponseToolCall,
     SettingsChanged,
     StartResponse,
@@ -54,6 +55,8 @@ UNITS = 24
 """Of input audio in a ms: one is a sample at 24,000 Hz; a sample at 8,000 Hz is three."""
 
 MIN_COMMIT_MS = 100
+MAX_BESIDE = 8
+"""Responses outside the conversation at the same time."""
 MAX_TURN_MS = 300_000
 """Audio that a client may gather before a commit; of more, the beginning is forgotten."""
 
@@ -192,6 +195,10 @@ class RealtimeSession:
                 if answer is None or answer.state is not State.OPEN:
                     return []  # a straggler
                 return self._content(answer, event)
+            case ResponseTimed():
+                if event.response_id in self._answers:
+                    self._answers[event.response_id].timed = event
+                return []
             case Played():
                 return self._played(event)
             case turns.Speech() if event.end_ms <= self._deaf_ms:
@@ -298,6 +305,7 @@ class RealtimeSession:
         return AudioChunk(samples, rate(audio_format), start)
 
     def _commit(self) -> list[Output]:
+        self._check_room()
         start = self._speech[1] if self._speech else max(self._free_ms, self.now_ms - MAX_TURN_MS)
         length = self.now_ms - start
         if length < MIN_COMMIT_MS:
@@ -314,7 +322,9 @@ class RealtimeSession:
     def _clear(self) -> list[Output]:
         out = self._turn(turns.Clear())
         self._odd = b""
-        self._speech = None
+        if self._speech is not None:
+            self._partial.pop(self._speech[0], None)
+            self._speech = None
         self._free_ms = self._deaf_ms = self.now_ms
         return [*out, ClearAudio(self.now_ms), wire.Cleared(event_id=self._event_id())]
 
@@ -358,8 +368,9 @@ class RealtimeSession:
 
     def _transcribed(self, event: Transcribed) -> list[Output]:
         entry = self._items.get(event.item_id)
-        if entry is None or entry.turn is None:
-            return []  # deleted, or told already
+        spoken = not event.final and self._speech is not None and self._speech[0] == event.item_id
+        if not spoken and (entry is None or entry.turn is None):
+            return []  # deleted, cleared, or told already
         out: list[Output] = []
         told = self._partial.get(event.item_id, "")
         # Deltas cannot be taken back: a transcript that changed its beginning is told when it is final.
@@ -371,6 +382,7 @@ class RealtimeSession:
                 )
             )
         if event.final:
+            assert entry is not None
             self._partial.pop(event.item_id, None)
             entry.write(event.text)
             out.append(self._transcription_completed(event))
@@ -404,11 +416,14 @@ class RealtimeSession:
             raise ProtocolError("There is no item with that id in the conversation.", code, "item_id")
         return entry
 
-    def _create_item(self, event: wire.ConversationItemCreate) -> list[Output]:
+    def _check_room(self, param: str | None = None) -> None:
         if self._items.full:
             raise ProtocolError(
-                "The conversation is full. Delete items, or begin a new session.", "conversation_full", "item"
+                "The conversation is full. Delete items, or begin a new session.", "conversation_full", param
             )
+
+    def _create_item(self, event: wire.ConversationItemCreate) -> list[Output]:
+        self._check_room("item")
         item_id = event.item.id or self._new_id("item")
         if item_id in self._items or (self._speech is not None and item_id == self._speech[0]):
             raise ProtocolError(
@@ -533,6 +548,8 @@ class RealtimeSession:
             raise ProtocolError("A transcription session gives no responses.", "invalid_event", "type")
         output = params.audio.output if params.audio else None
         self._check_voice(output.voice if output else None, "response.audio.output.voice")
+        if params.conversation == "none":
+            self._check_beside()
         said, transcribe = self._said(params)
         response_id = self._new_id("resp")
         out: list[Output] = []
@@ -553,6 +570,14 @@ class RealtimeSession:
             out += self._turn(turns.CreateResponse(response_id))
         answer = self._new_answer(response_id, params)
         return [*out, *transcribe, *answer.release(), self._start(answer, said)]
+
+    def _check_beside(self) -> None:
+        if sum(not answer.in_conversation for answer in self._answers.values()) >= MAX_BESIDE:
+            raise ProtocolError(
+                f"{MAX_BESIDE} responses outside the conversation are in progress. Wait for one to finish.",
+                "rate_limit_exceeded",
+                "response.conversation",
+            )
 
     def _said(self, params: wire.ResponseParams) -> tuple[list[Message | AudioTurn], list[Output]]:
         """The conversation that a response answers, and what must be written down for it."""

@@ -89,6 +89,7 @@ class Answer:
         self.task: asyncio.Task[None] | None = None
         self._decided = clock() if self.released else None
         self._played_ms = 0
+        self._timed: act.ResponseTimed | None = None
         self.begin()
 
     @property
@@ -190,6 +191,10 @@ class Answer:
         if self._end is not None and self.pacer.is_done and not self.told:
             self.told = True
             yield replace(self._end, timings_ms=self.receipt())
+        timed = act.ResponseTimed(self.id, self.receipt(), self._end.usage if self._end else None)
+        if timed != self._timed and not self.told:
+            self._timed = timed
+            yield timed
         yield from self.played(now)
 
     def played(self, now: float) -> Iterator[act.Played]:

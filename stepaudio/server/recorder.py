@@ -16,6 +16,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import logging
 import os
 import random
 from collections.abc import Callable, Iterator, Mapping
@@ -37,6 +38,8 @@ from stepaudio.core.style import SpeechStyle
 from stepaudio.recognition.base import VoiceActivity
 from stepaudio.server.hearing import Hearing
 
+log = logging.getLogger(__name__)
+
 FORMAT = 1
 """Of the file; another is not read."""
 SUFFIX = ".talk.jsonl"
@@ -50,6 +53,7 @@ _TYPES = {
         act.ResponseText,
         act.ResponseToolCall,
         act.ResponseFinished,
+        act.ResponseTimed,
         act.Played,
         act.Expired,
         act.Closed,
@@ -118,6 +122,7 @@ class Recorder:
     def __init__(self, path: Path, settings: wire.Settings, seed: int) -> None:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         self._file = os.fdopen(handle, "w", encoding="utf-8")
+        self._failed = False
         self._line({
             "format": FORMAT,
             "stepaudio": stepaudio.__version__,
@@ -140,10 +145,23 @@ class Recorder:
 
     def close(self) -> None:
         """No more comes."""
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as error:
+            self._give_up(error)
 
     def _line(self, row: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n")
+        if self._failed:
+            return
+        try:
+            self._file.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n")
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        """A full disk ends the recording, not the talk."""
+        self._failed = True
+        log.error("the recording of a talk ends early: %s", error.strerror)
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,7 @@ class _Turn:
 
     start_ms: int
     growing: GrowingTranscript
+    item_id: str = ""  # that it will be, once somebody is told that it began
     listening: asyncio.Task[None] | None = None  # the pass that runs
     codes: GrowingCodes | None = None  # where the model reads them
     coding: asyncio.Task[None] | None = None  # the pass that runs
@@ -239,7 +240,7 @@ class Talk:
                 self._unhold(response_id)
             case _:
                 if isinstance(effect, wire.SpeechStarted):
-                    self._begin_turn(effect.audio_start_ms)
+                    self._begin_turn(effect.audio_start_ms, effect.item_id)
                 self._send(effect)
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
@@ -304,11 +305,12 @@ class Talk:
 
     # What the user says
 
-    def _begin_turn(self, start_ms: int) -> None:
+    def _begin_turn(self, start_ms: int, item_id: str) -> None:
         """Somebody speaks since then: write it down as it grows."""
         self._open = self._turns.get(start_ms)
         if self._open is None:
             self._open = self._new_turn(start_ms, self._hearing.between(start_ms, self._hearing.now_ms))
+        self._open.item_id = item_id
         self._read_ahead("")
 
     def _new_turn(self, start_ms: int, samples: np.ndarray, language: str | None = None) -> _Turn:
@@ -380,6 +382,8 @@ class Talk:
             turn.listening = None
         self._feed(turns.Heard(turn.growing.text, turn.start_ms + due.heard_ms))
         if turn is self._open:
+            # What two passes agree on hardly changes: it can be shown already.
+            self._feed(act.Transcribed(turn.item_id, turn.growing.agreed, final=False))
             self._advance(turn)
             if self._loud:  # else an answer will soon need the model
                 # Words that come out otherwise cost no more than words that were not read; the sign at the
@@ -495,6 +499,8 @@ class Talk:
             if answer.task is not None:
                 answer.task.cancel()
             self._count(answer)
+            if answer.released and not answer.told and self._metrics is not None:
+                self._metrics.turn(answer.receipt())
             if answer.sound_at is not None and self._metrics is not None:
                 self._metrics.interruptions_total.labels("true").inc()
                 silent_s = max(0.0, answer.sent_at - answer.sound_at)

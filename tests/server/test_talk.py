@@ -233,6 +233,8 @@ def test_an_interruption_silences_the_answer_and_cuts_it_to_what_was_heard():
             heard = done["response"]["output"][0]["content"][0]["transcript"]
             assert heard.split()[:3] == ["One", "two", "three"]
             assert "six" not in heard
+            assert 0 < done["response"]["timings_ms"]["voice_to_voice"] < 1000
+            assert done["response"]["metadata"]["stepaudio_voice_to_voice_ms"]
             await stage.until("response.done", 2)
             assert stage.of("response.done")[1]["response"]["status"] == "completed"
             assert any(
@@ -344,6 +346,21 @@ def test_a_mind_that_hangs_is_given_up():
             done = await stage.until("response.done")
             assert done["response"]["status"] == "failed"
             assert HUNG_S - 1 < stage.loop.time() - asked < HUNG_S + 2
+
+    run(main)
+
+
+def test_words_are_shown_while_they_are_spoken():
+    async def main() -> None:
+        ears = Ears("what is", "what is it", "what is it to you", "what is it to you?")
+        async with Stage(ears=ears, audio={"input": {"transcription": {"model": "whisper-1"}}}) as stage:
+            await stage.hear("." * 10 + "#" * 80)
+            shown = stage.of("conversation.item.input_audio_transcription.delta")
+            assert [e["delta"] for e in shown][:2] == ["what is", " it"]
+            assert not stage.of("input_audio_buffer.committed")
+            done = await stage.until("conversation.item.input_audio_transcription.completed")
+            assert done["transcript"] == "what is it to you?"
+            assert done["item_id"] == shown[0]["item_id"]
 
     run(main)
 
@@ -493,6 +510,21 @@ def test_a_recorded_talk_is_decided_again_to_the_letter(tmp_path: Path):
     ]
     assert [line for _, line in again.decisions if line.startswith("speech started")] == started
     assert path.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("breaks", ["write", "close"])
+def test_a_full_disk_ends_the_recording_not_the_talk(tmp_path: Path, breaks: str):
+    recorder = Recorder(tmp_path / "a.talk.jsonl", wire.RealtimeSettings(), 1)
+    recorder._file.close()
+
+    def full(*line: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    recorder._file = SimpleNamespace(write=full, close=full)  # type: ignore[assignment]
+    if breaks == "write":
+        recorder.received("{}")
+        recorder.received("{}")
+    recorder.close()
 
 
 def test_another_decision_is_found(tmp_path: Path):
