@@ -45,6 +45,8 @@ class Layout:
 
     def shards(self, folder: Path) -> list[str]:
         """What the index names, if it is there."""
+        if self.index is None:
+            return []
         try:
             places = json.loads((folder / self.index).read_text(encoding="utf-8"))["weight_map"].values()
             names = sorted(set(places))

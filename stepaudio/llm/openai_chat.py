@@ -198,6 +198,9 @@ class OpenAIChat:
             request["seed"] = sampling.seed
         if "max_tokens" in self._refused:  # OpenAI's newer models
             request["max_completion_tokens"] = request.pop("max_tokens")
+        if "codes" in self.reads:
+            # vLLM: the start token, which Step-Audio-Chat was trained with and its chat template leaves out.
+            request["extra_body"] = {"add_special_tokens": True}
         request = {name: value for name, value in request.items() if name not in self._refused}
         return request | {"model": model, "messages": messages, "stream": True}
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import save
@@ -26,8 +26,12 @@ VOCABULARY = 74_752
 _CONSTANT = 8.0
 """What is held constant in the hidden state."""
 _BIAS = 1.0
-_END_BIAS = {"chat": 1.35, "tts": 1.6}
+_NOT_AT_ONCE = 3.0
+_END_BIAS = {"chat": 0.8, "tts": 1.0}
 """How likely the end is, beside one word or code; the mean length follows."""
+
+BYTES = 5
+"""Id of the first of the 256 pieces that stand for bytes."""
 
 _WORDS = (
     "the a of to in is it you that he was for on are with as his they be at one have this from or had by but"
@@ -108,7 +112,8 @@ def _weights(config: Step1Config, kind: str, seed: int) -> dict[str, torch.Tenso
         wanted = [at for at, (piece, _) in enumerate(pieces()) if piece[1:] in _WORDS]
     tensors[HEAD][:, 0] = -_BIAS
     tensors[HEAD][wanted, 0] = _BIAS
-    tensors[HEAD][END_OF_TURN_ID] = 0
+    before = tensors[EMBEDDING][BYTES + ord("\n")]  # what an answer comes after: it is not to end at once
+    tensors[HEAD][END_OF_TURN_ID] = -_NOT_AT_ONCE * before / before.norm()
     tensors[HEAD][END_OF_TURN_ID, 0] = _END_BIAS[kind]
     return {name: tensor.bfloat16().contiguous() for name, tensor in tensors.items()}
 
@@ -165,8 +170,9 @@ def pieces() -> list[tuple[str, str]]:
 
 def tokenizer() -> bytes:
     """A SentencePiece model (BPE, bytes for what it has no letters for) with a hundred English words."""
-    from sentencepiece import sentencepiece_model_pb2 as proto
+    from sentencepiece import sentencepiece_model_pb2
 
+    proto: Any = sentencepiece_model_pb2  # its names come into being when it is imported
     model = proto.ModelProto()
     trainer, normalizer = model.trainer_spec, model.normalizer_spec
     trainer.model_type = proto.TrainerSpec.ModelType.BPE

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from stepaudio.core.audio import AudioChunk, join
 from stepaudio.core.clauses import Clause
+from stepaudio.core.codes import AudioCodes
 from stepaudio.core.conversation import Message, ToolCall, ToolSpec
 from stepaudio.core.errors import StepAudioError
 from stepaudio.core.style import SpeechStyle
@@ -236,7 +237,8 @@ class _Asked:
 
 
 async def _messages(service: Service, given: Sequence[ChatMessage]) -> list[Message]:
-    """The history as the language model reads it: sound is recognised."""
+    """The history as the language model reads it: sound is recognised, and the last is codes, too, where
+    the model reads them and it stands alone in its message."""
     messages: list[Message] = []
     for place, message in enumerate(given):
         param = f"messages[{place}]"
@@ -274,9 +276,24 @@ async def _messages(service: Service, given: Sequence[ChatMessage]) -> list[Mess
                 messages.append(Message("assistant", text, calls=calls))
     if all(message.role == "system" for message in messages):
         raise ApiError(400, "there is no message to answer", code="invalid_value", param="messages")
+    if service.engine.reads_codes and given[-1].role == "user" and isinstance(given[-1].content, list):
+        (part, *more) = given[-1].content
+        if not more and not isinstance(part, TextPart):
+            codes = await _part_codes(service, part, f"messages[{len(given) - 1}]")
+            messages[-1] = replace(messages[-1], codes=codes)
     if messages[0].role != "system":
         messages.insert(0, service.engine.system)
     return messages
+
+
+async def _part_codes(service: Service, part: InputAudioPart | AudioUrlPart, param: str) -> AudioCodes:
+    """Sound that was recognised already, as codes."""
+    data = part.input_audio.data if isinstance(part, InputAudioPart) else part.audio_url.url
+    audio = await service.decoder.decode(from_base64(data, param))
+    try:
+        return await service.ears.run(lambda: service.engine.codes_of(audio), WHENEVER, service.waited)
+    except StepAudioError as error:
+        raise ApiError(400, str(error), code="invalid_audio", param=param) from None
 
 
 async def _part_text(service: Service, part: TextPart | InputAudioPart | AudioUrlPart, param: str) -> str:
@@ -309,7 +326,7 @@ async def _answer(
         sampling = Sampling(
             max_tokens=min(most, settings.context_tokens // 2),
             temperature=settings.temperature if body.temperature is None else body.temperature,
-            top_p=1.0 if body.top_p is None else body.top_p,
+            top_p=settings.top_p if body.top_p is None else body.top_p,
             seed=None if body.seed is None else body.seed & 0x7FFFFFFF,
         )
         tools = [
