@@ -6,19 +6,19 @@ What is said is random and sounds like noise; that it is made, and of what, is w
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
 pytest.importorskip("torch", reason="the step profile needs torch: pip install stepaudio[step]")
 pytest.importorskip("transformers", reason="the step profile needs transformers: pip install stepaudio[step]")
 pytest.importorskip("onnx", reason="the step profile needs onnx: pip install stepaudio[step]")
-pytest.importorskip(
-    "sentencepiece", reason="the step profile needs sentencepiece: pip install stepaudio[step]"
-)
+pytest.importorskip("sentencepiece", reason="the step profile needs it: pip install stepaudio[step]")
 
 from stepaudio import config, tiny
 from stepaudio.cli import main
@@ -29,6 +29,7 @@ from stepaudio.core.conversation import Message
 from stepaudio.engine import Engine
 from stepaudio.files import read_audio
 from stepaudio.llm.step1.in_process import Step1Chat
+from stepaudio.server.encoders import encode
 from tests.fakes import FakeRecognizer
 from tests.server.conftest import Running, running
 
@@ -52,7 +53,8 @@ class Turns:
 
 def question(seed: int = 0, seconds: float = 1.0) -> AudioChunk:
     rng = np.random.default_rng(seed)
-    tones = sum(np.sin(np.arange(int(seconds * RATE)) * f / RATE) for f in rng.uniform(600, 9000, 8))
+    times = np.arange(int(seconds * RATE)) / RATE
+    tones = np.sin(times * rng.uniform(600, 9000, (8, 1))).sum(0)
     return AudioChunk((0.05 * tones).astype(np.float32), RATE)
 
 
@@ -114,19 +116,33 @@ def test_a_question_asked_aloud_is_answered_by_its_codes(engine: Engine, asked: 
 
 
 async def _talk(url: str, turns: int) -> list[list[dict]]:
-    """Ask aloud so many times; the events of each turn."""
+    """Ask aloud so many times, each time when the last answer was heard; the events of each turn."""
     found: list[list[dict]] = []
+    loop = asyncio.get_running_loop()
     async with await connect(url) as talk:
         await talk.update(audio={"input": {"transcription": {"model": "any"}}})
+
+        async def microphone() -> None:
+            while True:  # it is never off: the audio is the server's clock
+                await talk.send_audio(np.zeros(RATE // 10, np.float32))
+                talk.player.read(RATE // 5)  # the loudspeaker
+                await asyncio.sleep(0.1)
+
+        silence = asyncio.create_task(microphone())
         events = aiter(talk)
         for turn in range(turns):
             found.append([])
             await talk.send_audio(question(turn))
-            await talk.send_audio(np.zeros(3 * RATE, np.float32))
+            heard_at = loop.time()
             async for event in events:
                 found[-1].append(event)
+                if event["type"] == "response.output_audio.delta":
+                    seconds = len(base64.b64decode(event["delta"])) / 2 / RATE
+                    heard_at = max(heard_at, loop.time()) + seconds
                 if event["type"] in ("response.done", "error"):
                     break
+            await asyncio.sleep(max(0.0, heard_at - loop.time()) + 0.3)
+        silence.cancel()
     return found
 
 
@@ -141,7 +157,7 @@ def test_a_talk_over_a_real_socket(service: Running, asked: list[list[Message]],
         assert done["status"] in ("completed", "incomplete")
         (part,) = (part for item in done["output"] for part in item["content"])
         assert part["transcript"].split()
-        assert sum(kind == "response.output_audio.delta" for kind in kinds) > 1
+        assert sum(kind == "response.output_audio.delta" for kind in kinds) >= 1
     # Each turn is shown as codes, and the turns before it as words.
     last = asked[-1]
     assert [message.role for message in last] == ["system", "user", "assistant", "user"]
@@ -149,6 +165,24 @@ def test_a_talk_over_a_real_socket(service: Running, asked: list[list[Message]],
     codes = last[3].codes
     assert isinstance(codes, AudioCodes) and codes.groups >= 8
     assert last[0].text == config.STEP_SYSTEM
+
+
+def test_a_recording_in_a_chat_completion(service: Running, asked: list[list[Message]]):
+    sound = {"data": base64.b64encode(encode(question(), "wav")).decode(), "format": "wav"}
+    body = {
+        "model": "any",
+        "modalities": ["text", "audio"],
+        "audio": {"voice": "tingting", "format": "wav"},
+        "messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": sound}]}],
+    }
+    answer = httpx.post(f"{service.url}/v1/chat/completions", json=body, timeout=120)
+    assert answer.status_code == 200
+    message = answer.json()["choices"][0]["message"]
+    assert base64.b64decode(message["audio"]["data"])[:4] == b"RIFF"
+    assert asked[-1][-1].codes is not None and asked[-1][-1].codes.groups == 8
+    body["audio"] = {"voice": "nobody", "format": "wav"}
+    refused = httpx.post(f"{service.url}/v1/chat/completions", json=body, timeout=60)
+    assert refused.status_code == 400 and "tingting" in refused.text
 
 
 def test_noise_is_not_answered(service: Running, engine: Engine, monkeypatch: pytest.MonkeyPatch):
