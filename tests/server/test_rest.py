@@ -163,6 +163,8 @@ def test_fields_that_are_missing_are_named(http):
         http.post("/v1/audio/speech", json={"model": "m"}), 400, "missing_required_parameter", "input"
     )
     assert_refused(http.post("/v1/audio/speech", content=b"{"), 400, "invalid_value")
+    broken = http.post("/v1/audio/speech", content=b"{", headers={"content-type": "application/json"})
+    assert assert_refused(broken, 400, "invalid_json") == "the request is not valid JSON"
 
 
 def test_text_without_anything_to_say_is_refused(start):

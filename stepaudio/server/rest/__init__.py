@@ -27,6 +27,9 @@ async def validation_error(request: Request, error: Any) -> Response:
     fault = error.errors()[0]
     place = [str(part) for part in fault["loc"] if part not in ("body", "query", "path")]
     param = ".".join(place) or None
+    if fault["type"] == "json_invalid":  # its place is a count of characters
+        refused = ApiError(400, "the request is not valid JSON", code="invalid_json")
+        return Response(refused.encoded(), 400, media_type="application/json")
     missing = fault["type"] == "missing"
     words = "is needed" if missing else str(fault["msg"]).removeprefix("Value error, ")
     code = "missing_required_parameter" if missing else "invalid_value"
