@@ -46,6 +46,8 @@ MESSAGE_BYTES = 21 * MB
 """Largest message of a socket: an event may hold 15 MiB of audio, which base64 makes a third longer."""
 PING_S = 20.0
 """Between pings, and longest wait for their answers (what the clients' own libraries use)."""
+GOODBYE_S = 2.5
+"""For the closing handshakes of talks, at the end of the service."""
 SPOKEN = 1000
 """Spoken answers whose words are remembered, so that a chat can refer to them by id."""
 SPOKEN_S = 3600
@@ -199,14 +201,16 @@ class Service:
         """Let nobody in, and let who is in finish: talks say good-bye, requests get their answers.
 
         Args:
-            seconds: longest wait.
+            seconds: longest wait; talks then get ``GOODBYE_S`` to be closed.
             hurry: asked now and then; true: wait no longer.
         """
         self.admission.closing = True
         deadline = time.monotonic() + seconds
         leaving = [asyncio.ensure_future(socket.leave(deadline)) for socket in self.sockets]
-        while time.monotonic() < deadline and not hurry():
-            if not self.admission.running and all(task.done() for task in leaving):
+        while time.monotonic() < deadline + GOODBYE_S and not hurry():
+            late = time.monotonic() >= deadline
+            # Uvicorn would close with another code than the talks do.
+            if (late or not self.admission.running) and not self.sockets:
                 break
             await asyncio.sleep(0.05)
         for task in leaving:

@@ -292,6 +292,22 @@ def test_talks_are_closed_with_1001_at_the_end(fake_engine):
     assert closed.value.rcvd is not None and closed.value.rcvd.code == 1001
 
 
+def test_a_talk_in_mid_answer_is_closed_with_1001_at_the_deadline(fake_engine):
+    with (
+        running(fake_engine({"server.drain_s": 0.3}, llm=FakeLLM("One two three four. " * 30))) as service,
+        httpx2.Client(base_url=service.url) as http,
+        connect(socket_url(http)) as talk,
+        pytest.raises(ConnectionClosed) as closed,
+    ):
+        talk.send('{"type": "response.create"}')
+        while "output_audio.delta" not in str(talk.recv(timeout=10)):
+            pass
+        service.server.should_exit = True
+        while True:
+            talk.recv(timeout=10)
+    assert closed.value.rcvd is not None and closed.value.rcvd.code == 1001
+
+
 # Hostile requests
 
 
