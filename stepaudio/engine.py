@@ -198,6 +198,8 @@ class Engine:
         if "recognizer" in parts:
             hiss = np.random.default_rng(0).normal(0, 0.001, RATE).astype(np.float32)
             self.recognizer.transcribe(AudioChunk(hiss, RATE))  # the first time is slow
+        if "llm" in parts and self.reads_codes:
+            _ = self.tokenizer
         if "llm" in parts:
             self._run(self.llm.warm([self.system]))
         if "speaker" in parts:
