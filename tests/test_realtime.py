@@ -703,7 +703,8 @@ def test_responses_outside_the_conversation_have_their_bound():
     beside = [ask(talk, "b", conversation="none") for _ in range(realtime.MAX_BESIDE)]
     talk.client("response.create", response={"conversation": "none"})
     assert talk.error()["code"] == "rate_limit_exceeded"
-    assert ask(talk, "a") is not beside[-1]  # the conversation goes on
+    assert all(command.beside for command in beside)
+    assert not ask(talk, "a").beside  # the conversation goes on
     talk.feed(ResponseFinished(beside[0].response_id))
     assert ask(talk, "b", conversation="none") is talk.commands[-1]
 

@@ -219,6 +219,7 @@ class StartResponse:
         tools: the client's functions.
         tool_choice: see ``conversation.ToolChoice``.
         truncation: "auto": shorten a conversation that is too long; "disabled": fail.
+        beside: it is outside the conversation: nobody waits in silence for it.
     """
 
     response_id: str
@@ -232,6 +233,7 @@ class StartResponse:
     tools: tuple[ToolSpec, ...] = ()
     tool_choice: ToolChoice = "auto"
     truncation: Literal["auto", "disabled"] = "auto"
+    beside: bool = False
 
     def audio_turns(self) -> list[AudioTurn]:
         """The turns that must be written down before a text model can answer."""

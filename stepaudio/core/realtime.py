@@ -138,7 +138,7 @@ class RealtimeSession:
         """What an answer would be told that began now: for a model to read ahead. None: nobody answers."""
         if self._closed or not isinstance(self.settings, wire.RealtimeSettings):
             return None
-        answer = Answer("", self._terms(wire.ResponseParams()), None, "", self._new_id)
+        answer = Answer("", self._terms(wire.ResponseParams()), self._items, "", self._new_id)
         return self._start(answer, self._items.messages(), draft=True)
 
     def receive_text(self, text: str | bytes) -> list[Output]:
@@ -533,6 +533,7 @@ class RealtimeSession:
             terms.tools,
             terms.tool_choice,
             terms.truncation,
+            beside=not answer.in_conversation,
         )
 
     def _new_answer(self, response_id: str, params: wire.ResponseParams) -> Answer:

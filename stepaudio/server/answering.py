@@ -30,6 +30,8 @@ PLAYED_EVERY_MS = 100
 """How often the session is told what was heard."""
 WANTED_S = 0.6
 """After the end of the speech, the first audio is wanted: the deadline of what leads to it."""
+BESIDE_S = 10.0
+"""Later than others is wanted what is outside the conversation: who talks goes first, but not for ever."""
 FAILED = "The answer failed on the server; ask again."
 
 _RECEIPT = (
@@ -81,6 +83,8 @@ class Answer:
         self.command, self._clock, self._speech_end = command, clock, speech_end
         self.released = not command.draft
         self.wanted_at = (clock() if speech_end is None else speech_end) + WANTED_S
+        if command.beside:
+            self.wanted_at += BESIDE_S
         self.heard: dict[int, str] = {}
         self.told = False
         self.room = asyncio.Event()

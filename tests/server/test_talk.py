@@ -365,6 +365,26 @@ def test_words_are_shown_while_they_are_spoken():
     run(main)
 
 
+def test_who_talks_goes_before_what_is_outside_the_conversation():
+    wanted: list[float] = []
+
+    class Deadlines(FakeLLM):
+        async def generate(self, *args: Any, **options: Any) -> AsyncGenerator[Any, None]:
+            wanted.append(options["deadline"])
+            async for event in super().generate(*args, **options):
+                yield event
+
+    async def main() -> None:
+        async with Stage(llm=Deadlines("Yes."), output_modalities=["text"]) as stage:
+            await stage.send("response.create", response={"conversation": "none"})
+            await stage.send("response.create")
+            await stage.until("response.done", 2)
+            beside, talk = wanted
+            assert beside > talk + 5
+
+    run(main)
+
+
 def test_text_alone_is_not_paced():
     async def main() -> None:
         async with Stage() as stage:
