@@ -187,6 +187,12 @@ def test_an_error_names_the_clients_event_and_repeats_nothing_of_it():
     assert caught.value.event_id == "e7" and "secret" not in str(caught.value)
 
 
+def test_an_unknown_kind_of_item_is_answered_with_those_there_are():
+    with pytest.raises(ProtocolError) as caught:
+        parse_client_event('{"type": "conversation.item.create", "item": {"type": "mcp_call"}}')
+    assert str(caught.value).startswith("Invalid value for 'item.type'. Supported are: 'system', 'user'")
+
+
 def test_a_long_key_does_not_make_a_long_error():
     with pytest.raises(ProtocolError) as caught:
         parse_client_event(json.dumps({"type": "response.create", "response": {"metadata": {"k" * 9999: 1}}}))

@@ -505,10 +505,13 @@ def _protocol_error(
     error: ValidationError, data: Any, root: str, event_id: str | None = None
 ) -> ProtocolError:
     """What pydantic found first, by the path that the client knows."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    first = error.errors(include_url=False, include_input=False)[0]
     param = _path(first, data, root)
     if first["type"] in ("missing", "union_tag_not_found"):
         message, code = f"Missing required parameter: '{param}'.", "missing_required_parameter"
+    elif first["type"] == "union_tag_invalid":
+        known = first.get("ctx", {})["expected_tags"]
+        message, code = f"Invalid value for '{param}'. Supported are: {known}.", "invalid_value"
     else:
         message, code = f"Invalid value for '{param}': {first['msg'][:300]}.", "invalid_value"
     return ProtocolError(message, code, param, event_id)
