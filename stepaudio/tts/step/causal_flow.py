@@ -195,8 +195,8 @@ class NormedAttention(nn.Module):
             linear(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for linear in (self.to_q, self.to_k, self.to_v)
         )
-        state.keys = _append(torch.stack((self.k_norm(k), v)), state.keys)
-        y = F.scaled_dot_product_attention(self.q_norm(q), state.keys[0], state.keys[1])
+        keys = state.keys = _append(torch.stack((self.k_norm(k), v)), state.keys)
+        y = F.scaled_dot_product_attention(self.q_norm(q), keys[0], keys[1])
         return self.proj(y.transpose(1, 2).flatten(2))
 
 
