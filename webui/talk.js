@@ -471,7 +471,8 @@ function finished(response) {
     receipt(one, response.timings_ms ?? {});
     $.live.textContent = sentence(one); // a screen reader gets the answer once, whole
   }
-  if (response.status === "cancelled") interrupt();
+  // The server holds an answer back before it is sure of an interruption: then nothing is left here to cut.
+  if (response.status === "cancelled") interrupt().then(() => item && cutShort(item.id, Infinity));
   if (response.status === "failed") tell(response.status_details?.error?.message ?? "The answer failed.");
 }
 
