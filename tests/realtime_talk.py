@@ -31,6 +31,7 @@ FRAME_MS = turns.FRAME_MS
 CONFIG = turns.TurnConfig(
     draft_after_ms=160,
     end_after_ms=320,
+    words_wait_ms=0,
     score_every_ms=192,
     duck_after_ms=64,
     first_words_ms=160,

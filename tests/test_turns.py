@@ -187,7 +187,7 @@ def semantic(score: float | None, text: str | None = None, config: TurnConfig | 
 
 
 def test_the_surer_the_turn_model_the_sooner_the_end() -> None:
-    waits = [semantic(score) or 0 for score in (1.0, 0.7, 0.3, 0.0)]
+    waits = [semantic(score, "What is the time?") or 0 for score in (1.0, 0.7, 0.3, 0.0)]
     config = TurnConfig()
     assert waits == sorted(waits)
     assert waits[0] == -(-config.end_after_ms // FRAME_MS)
@@ -197,7 +197,8 @@ def test_the_surer_the_turn_model_the_sooner_the_end() -> None:
 def test_words_that_go_on_are_waited_for() -> None:
     config = TurnConfig()
     assert semantic(1.0, "What is the") == -(-config.unfinished_after_ms // FRAME_MS)
-    assert semantic(1.0, "What is the time?") == semantic(1.0)
+    assert semantic(1.0, "What is the time?") == -(-config.end_after_ms // FRAME_MS)
+    assert semantic(1.0) == -(-config.words_wait_ms // FRAME_MS)  # words that are not known yet, a while
 
 
 @pytest.mark.parametrize("eagerness", ["low", "medium", "high", "auto"])
@@ -269,7 +270,7 @@ def test_a_speaker_who_pauses_long_is_waited_for_longer() -> None:
 
 def test_a_turn_declared_over_too_early_teaches_patience() -> None:
     talk = Talk(TurnConfig())
-    talk.score = 1.0
+    talk.score, talk.text = 1.0, "What is the time?"
     for _ in range(8):
         talk.say("#" * 8 + "." * 18)
     assert 1 <= len(talk.lines(TurnEnded)) < 8  # the later pauses are waited out

@@ -291,6 +291,9 @@ class TurnConfig:
     """The turn model is asked again as the silence grows: it hears it."""
     end_after_ms: int = 320
     """Silence that ends a turn which the turn model calls complete."""
+    words_wait_ms: int = 800
+    """Silence for which the end waits for words that are not known yet: where recognition is slow, an answer
+    could not begin any sooner, and "So my question is" would be taken for a whole turn."""
     doubt_after_ms: int = 1100
     """Silence that ends a turn which it calls incomplete, when the words say nothing."""
     unfinished_after_ms: int = 2400
@@ -751,7 +754,8 @@ class TurnTaker:
             return self.config.silence_duration_ms
         known = self._heard is not None and self._heard.end_ms >= self._speech_end
         text = self._heard.text if self._heard is not None and known else ""
-        return silence_needed(self.config, self._score, text, self._habit)
+        needed = silence_needed(self.config, self._score, text, self._habit)
+        return needed if known else max(needed, self.config.words_wait_ms)
 
     def _end_turn(self, *, by_client: bool = False) -> list[Effect]:
         out: list[Effect] = [TurnEnded(self._turn_start, self._now, self._speech_end)]
