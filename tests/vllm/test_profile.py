@@ -1,4 +1,4 @@
-"""The step profile over a real vLLM: speech goes in as codes, and comes out as sound. Takes a minute or two."""
+"""The step profile over a real vLLM: speech goes in as codes, and comes out as sound. A minute or two."""
 
 from __future__ import annotations
 
