@@ -245,7 +245,19 @@ def test_ctrl_c_ends_the_command_and_all_of_vllm(tmp_path: Path):
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
     assert log.read_text(errors="replace").endswith("stopped\n")
-    assert not any(Path(f"/proc/{child}").exists() for child in ours)
+    deadline = time.monotonic() + 60
+    while any(map(runs, ours)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(runs, ours))
+
+
+def runs(process: int) -> bool:
+    """Whether it is there, and not only waits for its end to be noticed."""
+    try:
+        status = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(") ")[2][0] != "Z"
 
 
 def vllm_of(parent: int) -> list[int]:
