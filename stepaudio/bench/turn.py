@@ -8,7 +8,6 @@ piece. Both sides begin every question with nothing but the system prompt in the
 from __future__ import annotations
 
 import asyncio
-import os
 import statistics
 import subprocess
 import sys
@@ -158,24 +157,23 @@ def _medians(rows: list[Mapping[str, float]], names: list[str]) -> dict[str, flo
     return {name: round(statistics.median(row[name] for row in rows), 1) for name in names}
 
 
+# A child's peak begins with that of the process that started it, so a small one stands between.
+_MEASURE = """
+import os, subprocess, sys
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+print(usage.ru_maxrss)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
 def _memory_mb(question: Path, model: str) -> int | None:
     """Largest resident memory of a whole ``stepaudio ask``, in MB (1e6); None where it failed."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable,
-            "-m",
-            "stepaudio",
-            "ask",
-            str(question),
-            "-o",
-            f"{folder}/a.wav",
-            "--llm",
-            model,
-        ]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
+        ask = ["-m", "stepaudio", "ask", str(question), "-o", f"{folder}/a.wav", "--llm", model]
+        command = [sys.executable, "-c", _MEASURE, sys.executable, *ask]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
         return None
     unit = 1 if sys.platform == "darwin" else 1024
-    return round(usage.ru_maxrss * unit / 1e6)
+    return round(int(done.stdout) * unit / 1e6)
