@@ -101,8 +101,17 @@ def test_a_spoken_question_is_heard_and_answered(real: Running, microphone: Path
         }
 
 
-def test_speaking_stops_the_answer(real: Running, microphone: Path):
-    with open_page(real.url, microphone=microphone, width=390, height=844, dark=True) as page:
+@pytest.fixture
+def long_winded(real: Running) -> Iterator[Running]:
+    """Real ears and voices, and a model that talks until it is stopped."""
+    with Engine(real.service.engine.config) as engine:
+        engine.__dict__["llm"] = LONG
+        with running(engine) as service:
+            yield service
+
+
+def test_speaking_stops_the_answer(long_winded: Running, microphone: Path):
+    with open_page(long_winded.url, microphone=microphone, width=390, height=844, dark=True) as page:
         page.click(".sa-write input")
         page.type("Tell me a very long story about a sailor.")
         page.until(f"{MOOD} === 'speaking'", 120)
