@@ -66,6 +66,7 @@ bench: setup .venv/installed-dev  ## print every figure that the README claims
 	$(BIN)/stepaudio bench asr
 	$(BIN)/stepaudio bench tts
 	$(BIN)/stepaudio bench llm
+	$(BIN)/stepaudio bench sessions --only turns,idle,hour
 
 lock: .venv/bin/python  ## write the locked versions anew from pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check uv

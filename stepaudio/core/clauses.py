@@ -1,7 +1,7 @@
 """Clauses: what a voice gets to speak, cut from text as it is being written.
 
 A voice needs enough text to know the melody, and the listener should not wait for it. So the first
-clause is short on purpose (it ends at the first comma, colon or dash worth a breath), and later ones,
+clause is short on purpose (it ends at the first comma, verb or joining word worth a breath), and later ones,
 written while the first is heard, are whole sentences or long halves of one.
 """
 
