@@ -13,6 +13,28 @@ from stepaudio.core.style import SpeechStyle, parse_tags
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """What holds for a part of a clause only.
+
+    Attributes:
+        begin, end: characters of ``Clause.text``, ``end`` excluded; ``begin == end`` is a point.
+        style: over the clause's.
+        phonemes: said instead of the text, in the voices' alphabet (misaki).
+        pause_ms: silence at the point.
+        sound: made at the point: "laugh", "sigh" or "breath".
+        bookmark: the name that a listener gave the point, to be told when it is reached.
+    """
+
+    begin: int
+    end: int
+    style: SpeechStyle = field(default_factory=SpeechStyle)
+    phonemes: str | None = None
+    pause_ms: int | None = None
+    sound: str | None = None
+    bookmark: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Clause:
     """A piece of text to speak in one breath: never half a word, never half a number.
 
@@ -20,11 +42,13 @@ class Clause:
         index: place in the answer, from 0.
         text: as written (not yet made speakable), without outer white space.
         style: how to speak it.
+        spans: parts of it that are spoken another way, by ``begin``; inner ones after those around them.
     """
 
     index: int
     text: str
     style: SpeechStyle = field(default_factory=SpeechStyle)
+    spans: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,9 @@ class SpeechStyle:
         speed: 1.0 is as trained; 2.0 is twice as fast.
         pitch: semitones up.
         volume: dB.
+        emphasis: -1 reduced, 1 moderate, 2 strong.
+        pitch_range: how far the melody goes up and down; 1.0 is as trained, 0 is one tone.
+        voice: id of the voice to speak with.
     """
 
     emotion: str | None = None
@@ -33,6 +36,9 @@ class SpeechStyle:
     speed: float | None = None
     pitch: float | None = None
     volume: float | None = None
+    emphasis: int | None = None
+    pitch_range: float | None = None
+    voice: str | None = None
 
     def over(self, base: SpeechStyle) -> SpeechStyle:
         """This style, its gaps filled from ``base``."""
