@@ -50,6 +50,7 @@ from stepaudio.tts.base import Speech, Synthesizer, Voice
 
 if TYPE_CHECKING:
     from stepaudio.recognition.endpointing import SmartTurn
+    from stepaudio.recognition.speakers import SpeakerEncoder
     from stepaudio.recognition.vad import SileroVAD
     from stepaudio.tokenizer.dual import DualTokenizer
     from stepaudio.tokenizer.growing import GrowingCodes
@@ -256,6 +257,14 @@ class Engine:
 
         settings = self.config.recognition
         return WhisperRecognizer(self.store.path(settings.model), vad=self.vad, threads=settings.threads)
+
+    @cached_property
+    def speakers(self) -> SpeakerEncoder:
+        """Who speaks."""
+        from stepaudio.recognition import speakers
+
+        folder = self.store.derived("resemblyzer", speakers.RECIPE, speakers.expose)
+        return speakers.SpeakerEncoder(folder, threads=self.config.recognition.threads)
 
     @cached_property
     def tokenizer(self) -> DualTokenizer:

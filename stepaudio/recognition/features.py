@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 RATE = 16_000
@@ -12,24 +14,27 @@ BANDS = 80
 _WINDOW = 400  # samples (25 ms)
 
 
-def _mel_filters() -> np.ndarray:
-    """Triangular filters on Slaney's mel scale, each of unit area (shape (BANDS, _WINDOW // 2 + 1)).
+@cache
+def hann(window: int) -> np.ndarray:
+    """Hann window for spectra: the one that is periodic in ``window`` samples; float32."""
+    return np.hanning(window + 1)[:-1].astype(np.float32)
+
+
+@cache
+def mel_filters(bands: int, window: int) -> np.ndarray:
+    """Triangular filters on Slaney's mel scale, each of unit area (shape (bands, window // 2 + 1), float32).
 
     The scale is linear up to 1 kHz (15 mel, 200/3 Hz each) and logarithmic above (27 mel to a factor of 6.4):
     Slaney, "Auditory Toolbox", Interval Research TR 1998-010, as Whisper's feature extractor uses it.
     """
     top_mel = 15 + 27 * np.log(RATE / 2 / 1000) / np.log(6.4)
-    mel = np.linspace(0, top_mel, BANDS + 2)
+    mel = np.linspace(0, top_mel, bands + 2)
     hz = np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((mel - 15) * np.log(6.4) / 27))
-    bins = np.fft.rfftfreq(_WINDOW, 1 / RATE)
+    bins = np.fft.rfftfreq(window, 1 / RATE)
     rising = (bins - hz[:-2, None]) / np.diff(hz)[:-1, None]
     falling = (hz[2:, None] - bins) / np.diff(hz)[1:, None]
     area = 2 / (hz[2:] - hz[:-2])
     return (np.maximum(0, np.minimum(rising, falling)) * area[:, None]).astype(np.float32)
-
-
-_FILTERS = _mel_filters()
-_HANN = np.hanning(_WINDOW + 1)[:-1].astype(np.float32)
 
 
 def log_mel(samples: np.ndarray, frames: int | None = None) -> np.ndarray:
@@ -50,9 +55,9 @@ def log_mel(samples: np.ndarray, frames: int | None = None) -> np.ndarray:
     heard = np.pad(samples, (0, max(min(tail, 2 * _WINDOW), _WINDOW - len(samples), 0)))
     heard = np.pad(heard, _WINDOW // 2, mode="reflect")
     windows = np.lib.stride_tricks.sliding_window_view(heard, _WINDOW)[::HOP][:frames]
-    spectrum = np.fft.rfft(windows * _HANN)
+    spectrum = np.fft.rfft(windows * hann(_WINDOW))
     power = (spectrum.real**2 + spectrum.imag**2).T
     log = np.full((BANDS, frames), -10, np.float32)
-    log[:, : power.shape[1]] = np.log10(np.maximum(_FILTERS @ power, 1e-10))
+    log[:, : power.shape[1]] = np.log10(np.maximum(mel_filters(BANDS, _WINDOW) @ power, 1e-10))
     np.maximum(log, log.max() - 8, out=log)
     return (log + 4) / 4
