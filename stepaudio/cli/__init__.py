@@ -17,11 +17,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import stepaudio
-from stepaudio import config as configuration
+from stepaudio.cli import bench, speech
+from stepaudio.cli.rim import (
+    complain,
+    console,
+    load,
+    new_command,
+    new_group,
+    open_engine,
+    print_rich,
+    print_rows,
+    progress_bar,
+    source,
+    spinner,
+)
 from stepaudio.core.errors import BackendError, ConfigError, StepAudioError
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
 
     from stepaudio.engine import Engine
     from stepaudio.models import Progress as Progress_
@@ -36,10 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()  # here, where a full disk can still be told of
         return status
     except ConfigError as error:
-        _complain(error)
+        complain(error)
         return 2
     except StepAudioError as error:
-        _complain(error)
+        complain(error)
         return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
@@ -50,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
             raise
-        _complain(f"cannot write: {error.strerror}")
+        complain(f"cannot write: {error.strerror}")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the last flush fails again
         return 1
 
@@ -73,7 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"stepaudio {stepaudio.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    ask = _command(
+    ask = new_command(
         commands,
         "ask",
         _ask,
@@ -99,34 +112,9 @@ def build_parser() -> argparse.ArgumentParser:
     ask.add_argument("--language", help="language of the question: en, zh, auto")
     ask.add_argument("--json", action="store_true", help="print one JSON object")
 
-    say = _command(
-        commands,
-        "say",
-        _say,
-        "speak a text",
-        'stepaudio say "The train leaves at 9:45." -o train.wav',
-        "stepaudio say 今天是2024年5月1号。 --voice zf_xiaoxiao",
-        "cat story.txt | stepaudio say - -o - | aplay",
-        'stepaudio say --show spoken "It costs $3.50"',
-    )
-    say.add_argument("text", metavar="TEXT", help="what to say; - reads standard input")
-    say.add_argument(
-        "-o",
-        "--output",
-        default="speech.wav",
-        metavar="FILE",
-        help="wav, flac, ogg or mp3 (default: %(default)s; - is standard output)",
-    )
-    say.add_argument("--voice", help="a voice (`stepaudio voices list`)")
-    say.add_argument("--speed", type=float, help="0.5 to 2.0; 1 is as trained")
-    say.add_argument("--language", help="language of the text: en, zh; default: each part by its script")
-    say.add_argument(
-        "--show",
-        choices=("spoken", "phonemes"),
-        help="print what would be said, a line for each line, and make no sound",
-    )
+    speech.add_commands(commands)
 
-    transcribe = _command(
+    transcribe = new_command(
         commands,
         "transcribe",
         _transcribe,
@@ -149,7 +137,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--json", dest="format", action="store_const", const="json", help="the same as -f json"
     )
 
-    chat = _command(
+    chat = new_command(
         commands,
         "chat",
         _chat,
@@ -165,7 +153,7 @@ def build_parser() -> argparse.ArgumentParser:
     chat.add_argument("--text", action="store_true", help="type and read instead")
     chat.add_argument("--voice", help="a voice (`stepaudio voices list`)")
 
-    serve = _command(
+    serve = new_command(
         commands,
         "serve",
         _serve,
@@ -184,7 +172,7 @@ def build_parser() -> argparse.ArgumentParser:
     serve.add_argument("--voice", help="a voice (`stepaudio voices list`)")
     serve.add_argument("--verbose", action="store_true", help="log every request (never what is said)")
 
-    replay = _command(
+    replay = new_command(
         commands,
         "replay",
         _replay,
@@ -194,20 +182,20 @@ def build_parser() -> argparse.ArgumentParser:
     replay.add_argument("file", help="recording of a talk")
     replay.add_argument("--json", action="store_true", help="one JSON object")
 
-    keys = _group(commands, "keys", "who may use the service")
-    adding = _command(
+    keys = new_group(commands, "keys", "who may use the service")
+    adding = new_command(
         keys, "add", _keys_add, "make a key, and print it once", "stepaudio keys add phone --scope realtime"
     )
     adding.add_argument("name", metavar="NAME", help="what it is called in lists")
     adding.add_argument("--scope", action="append", metavar="SCOPE", help="only for this; may be repeated")
     adding.add_argument("--sessions", type=int, metavar="N", help="talks at once")
     adding.add_argument("--requests", type=int, metavar="N", help="requests a minute")
-    listing = _command(keys, "list", _keys_list, "list the keys' names", "stepaudio keys list")
+    listing = new_command(keys, "list", _keys_list, "list the keys' names", "stepaudio keys list")
     listing.add_argument("--json", action="store_true", help="print JSON")
-    removing = _command(keys, "remove", _keys_remove, "forget a key", "stepaudio keys remove phone")
+    removing = new_command(keys, "remove", _keys_remove, "forget a key", "stepaudio keys remove phone")
     removing.add_argument("name", metavar="NAME", help="of `stepaudio keys list`")
 
-    tokenize = _command(
+    tokenize = new_command(
         commands,
         "tokenize",
         _tokenize,
@@ -236,8 +224,8 @@ def build_parser() -> argparse.ArgumentParser:
     tokenize.add_argument("--jobs", type=int, metavar="N", help="files at once (default: one a processor)")
     tokenize.add_argument("--tokenizer", metavar="FOLDER", help="holds the files of Step-Audio-Tokenizer")
 
-    llm = _group(commands, "llm", "language models that are served")
-    serving = _command(
+    llm = new_group(commands, "llm", "language models that are served")
+    serving = new_command(
         llm,
         "serve",
         _llm_serve,
@@ -254,13 +242,8 @@ def build_parser() -> argparse.ArgumentParser:
         "flags", nargs=argparse.REMAINDER, metavar="…", help="handed on to vLLM (`vllm serve --help`)"
     )
 
-    voices = _group(commands, "voices", "the voices there are")
-    listing = _command(voices, "list", _voices_list, "list the voices", "stepaudio voices list --language zh")
-    listing.add_argument("--language", help="only voices that speak it natively: en, zh, ja, …")
-    listing.add_argument("--json", action="store_true", help="print JSON")
-
-    models = _group(commands, "models", "the models on this machine")
-    listing = _command(models, "list", _models_list, "list the models", "stepaudio models list")
+    models = new_group(commands, "models", "the models on this machine")
+    listing = new_command(models, "list", _models_list, "list the models", "stepaudio models list")
     listing.add_argument("--json", action="store_true", help="print JSON")
     for name, run, help in (
         ("pull", _models_pull, "fetch models; without a name: all that the configuration needs"),
@@ -268,11 +251,11 @@ def build_parser() -> argparse.ArgumentParser:
         ("path", _models_path, "print the folder of a model"),
         ("remove", _models_remove, "delete models from the store"),
     ):
-        command = _command(models, name, run, help, f"stepaudio models {name} whisper-base")
+        command = new_command(models, name, run, help, f"stepaudio models {name} whisper-base")
         many = "*" if name in ("pull", "verify") else "+" if name == "remove" else None
         command.add_argument("model", metavar="MODEL", nargs=many, help="model id (`stepaudio models list`)")
 
-    converting = _command(
+    converting = new_command(
         models,
         "convert",
         _models_convert,
@@ -280,7 +263,7 @@ def build_parser() -> argparse.ArgumentParser:
         "stepaudio models convert step-audio-tts-3b",
     )
     converting.add_argument("model", metavar="MODEL", help="model id, folder or .pt file")
-    tiny = _command(
+    tiny = new_command(
         models,
         "make-tiny",
         _models_make_tiny,
@@ -290,80 +273,13 @@ def build_parser() -> argparse.ArgumentParser:
     tiny.add_argument("folder", metavar="FOLDER", help="is made")
     tiny.add_argument("--seed", type=int, default=0, metavar="N", help="of the weights")
 
-    bench = _group(commands, "bench", "measure this machine, beside the stock programs")
-    for name, help in (
-        ("turn", "from the end of a spoken question to the first audio of the answer"),
-        ("asr", "recognition: speed and errors beside stock faster-whisper"),
-        ("tts", "voices: speed beside the stock model, and own voice heard by own ears"),
-        ("llm", "language model: right answers, tokens a second, first token"),
-        ("tokenizer", "speech as codes: speed with random weights of the public size"),
-        ("vocoder", "Step's voice in chunks: error and joins by look-ahead, with random weights"),
-        ("window", "Step-1 in less memory than its weights take: memory and speed, beside Accelerate"),
-        ("sessions", "whole talks over the socket: latency, interruptions, how many at once"),
-    ):
-        command = _command(bench, name, _bench, help, f"stepaudio bench {name} --json > {name}.json")
-        command.set_defaults(bench=name)
-        command.add_argument(
-            "--data", type=Path, metavar="DIR", help="folder of test data (default: ../shared/data)"
-        )
-        command.add_argument("--limit", type=_positive, metavar="N", help="at most N samples of each kind")
-        command.add_argument("--json", action="store_true", help="print JSON")
-        if name == "sessions":
-            command.add_argument(
-                "--only",
-                metavar="PART,…",
-                help="turns, interruptions, load, idle, hour, overlap (default: all, about an hour)",
-            )
-            command.add_argument("--url", help="a running server (default: one of its own)")
-            command.add_argument("--key", help="key of the server")
-        if name == "window":
-            command.add_argument(
-                "--sizes", metavar="NAME=N,…", help="layers, hidden, inner, heads, groups, vocabulary"
-            )
-            command.add_argument(
-                "--ceilings", metavar="SHARE,…", help="shares of the weights (default: 0.25,0.5)"
-            )
+    bench.add_commands(commands)
 
-    doctor = _command(
+    doctor = new_command(
         commands, "doctor", _doctor, "show the configuration and what is missing", "stepaudio doctor"
     )
     doctor.add_argument("--json", action="store_true", help="print JSON")
     return parser
-
-
-def _command(
-    commands: Any, name: str, run: Callable[[argparse.Namespace], int | None], help: str, *examples: str
-) -> argparse.ArgumentParser:
-    command = commands.add_parser(
-        name,
-        help=help,
-        description=help[0].upper() + help[1:] + ".",
-        epilog="examples:\n" + "\n".join(f"  {example}" for example in examples),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    command.add_argument(
-        "--config", type=Path, metavar="FILE", help="configuration file (default: ./stepaudio.toml)"
-    )
-    command.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="SECTION.KEY=VALUE",
-        help="one setting (`stepaudio doctor` lists them)",
-    )
-    command.set_defaults(run=run)
-    return command
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 up")
-    return int(text)
-
-
-def _group(commands: Any, name: str, help: str) -> Any:
-    group = commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
-    return group.add_subparsers(metavar="COMMAND", required=True)
 
 
 # What the commands do
@@ -374,7 +290,7 @@ def _ask(options: argparse.Namespace) -> int:
     from stepaudio.llm.base import TextDelta
     from stepaudio.recognition.base import Transcript
 
-    engine = _engine(
+    engine = open_engine(
         options,
         {"llm.model": options.llm, "tts.voice": options.voice, "recognition.language": options.language},
     )
@@ -388,11 +304,11 @@ def _ask(options: argparse.Namespace) -> int:
         elif isinstance(event, TextDelta):
             print(event.text, end="", file=out, flush=True)
 
-    question = _source(options.file)
+    question = source(options.file)
     if options.file != "-":  # a bad file is told of before the models are loaded; a pipe fills meanwhile
         question = read_audio(question, limit_s=engine.config.audio.limit_s)
     with engine:
-        with _status("loading the models"):
+        with spinner("loading the models"):
             engine.warm()
         answer = engine.ask(question, on_event=show)
     print(file=out)
@@ -412,7 +328,7 @@ def _ask(options: argparse.Namespace) -> int:
             )
         )
     elif not quiet:
-        _print(_stage_table(answer.timings_ms))
+        print_rich(_stage_table(answer.timings_ms))
         if answer.audio is not None:
             print(f"{options.output}: {answer.audio.seconds:.1f} s of speech")
     if answer.error is not None:
@@ -420,40 +336,14 @@ def _ask(options: argparse.Namespace) -> int:
     return 0
 
 
-def _say(options: argparse.Namespace) -> int | None:
-    from stepaudio.files import WRITES, check_writable, write_audio
-
-    text = sys.stdin.buffer.read().decode("utf-8", "replace") if options.text == "-" else options.text
-    engine = _engine(options, {"tts.voice": options.voice, "tts.speed": options.speed})
-    if options.show:
-        for line in text.splitlines() or [""]:
-            print(engine.show(line, options.show, language=options.language))
-        return None
-    check_writable(options.output, WRITES)
-    seconds = 0.0
-    with engine, _progress("speaking", unit="s of speech") as report:
-
-        def chunks() -> Iterator[Any]:
-            nonlocal seconds
-            for speech in engine.say(text, language=options.language):
-                seconds = (speech.audio.start + len(speech.audio.samples)) / speech.audio.rate
-                report(seconds, None)
-                yield speech.audio
-
-        write_audio(options.output, chunks())
-    if options.output != "-":
-        print(f"{options.output}: {seconds:.1f} s of speech")
-    return None
-
-
 def _transcribe(options: argparse.Namespace) -> None:
     from stepaudio.files import check_writable, write_text
     from stepaudio.recognition import formats
 
     check_writable(options.output)
-    with _engine(options) as engine, _progress("listening", unit="s") as report:
+    with open_engine(options) as engine, progress_bar("listening", unit="s") as report:
         transcript = engine.transcribe(
-            _source(options.file),
+            source(options.file),
             language=None if options.language == "auto" else options.language,
             mode="fast" if options.fast else "accurate",
             words=options.words,
@@ -486,15 +376,15 @@ def _chat(options: argparse.Namespace) -> None:
             raise
         from stepaudio.server.beside import beside
 
-        with _engine(options, {"server.port": 0}) as engine, contextlib.ExitStack() as stack:
-            with _status("loading the models"):
+        with open_engine(options, {"server.port": 0}) as engine, contextlib.ExitStack() as stack:
+            with spinner("loading the models"):
                 url = stack.enter_context(beside(engine))
             asyncio.run(talk(url))
 
 
 def _here(options: argparse.Namespace) -> str:
     """Where this machine's server is, if it runs."""
-    server = _load(options).config.server
+    server = load(options).config.server
     return f"http://{server.host}:{server.port}"
 
 
@@ -507,7 +397,7 @@ def _serve(options: argparse.Namespace) -> None:
         level=logging.INFO if options.verbose else logging.WARNING,
         format="%(levelname)s %(name)s: %(message)s",
     )
-    engine = _engine(
+    engine = open_engine(
         options,
         {
             "server.host": options.host,
@@ -530,7 +420,7 @@ def _serve(options: argparse.Namespace) -> None:
 def _replay(options: argparse.Namespace) -> int:
     from stepaudio.server.recorder import replay
 
-    with _engine(options, {}) as engine:
+    with open_engine(options, {}) as engine:
         again = replay(options.file, engine.vad)
     if options.json:
         print(json.dumps(dataclasses.asdict(again), ensure_ascii=False))
@@ -549,7 +439,7 @@ def _replay(options: argparse.Namespace) -> int:
 def _keys_file(options: argparse.Namespace) -> Path:
     from stepaudio.server import auth
 
-    return _load(options).config.server.keys or auth.default_file()
+    return load(options).config.server.keys or auth.default_file()
 
 
 def _keys_add(options: argparse.Namespace) -> None:
@@ -578,7 +468,7 @@ def _keys_list(options: argparse.Namespace) -> None:
         for key in keys
     ]
     if rows or options.json:
-        _print_rows(rows, options.json)
+        print_rows(rows, options.json)
     else:
         print("there are no keys: the service listens on this machine only, to everyone", file=sys.stderr)
 
@@ -600,19 +490,19 @@ def _tokenize(options: argparse.Namespace) -> int:
     targets = _code_files(options)
     for target in targets:
         check_writable(target)
-    engine = _engine(options, {"tokenizer.model": options.tokenizer})
-    with _status("loading the tokenizer"):
+    engine = open_engine(options, {"tokenizer.model": options.tokenizer})
+    with spinner("loading the tokenizer"):
         encode = _encoder(engine, options)
     jobs = min(options.jobs or os.cpu_count() or 1, len(targets))
     bad = 0
-    with engine, ThreadPoolExecutor(jobs) as pool, _progress("tokenizing", unit="files") as report:
+    with engine, ThreadPoolExecutor(jobs) as pool, progress_bar("tokenizing", unit="files") as report:
         pairs = zip(options.files, targets, strict=True)
         tasks = {pool.submit(encode, file, target): file for file, target in pairs}
         for done, task in enumerate(as_completed(tasks), 1):
             try:
                 task.result()
             except StepAudioError as error:  # one bad file must not cost the others
-                _complain(error if len(tasks) == 1 else f"{tasks[task]}: {error}")
+                complain(error if len(tasks) == 1 else f"{tasks[task]}: {error}")
                 bad += 1
             report(done, len(tasks))
     return 1 if bad else 0
@@ -650,7 +540,7 @@ def _encoder(engine: Engine, options: argparse.Namespace) -> Callable[[str, str]
     one_at_a_time = threading.Lock()  # lines on standard output
 
     def encode(file: str, target: str) -> None:
-        audio = read_audio(_source(file), None, engine.config.audio.limit_s)
+        audio = read_audio(source(file), None, engine.config.audio.limit_s)
         audio = prepare(audio, level=not options.as_is, cut=options.trim)
         codes = tokenizer.encode(audio)
         with one_at_a_time, whole_file(target) as out:
@@ -685,26 +575,10 @@ def _llm_serve(options: argparse.Namespace) -> None:
     raise BackendError(f"vLLM ended with status {status}; the end of its log says why")
 
 
-def _voices_list(options: argparse.Namespace) -> None:
-    engine = _engine(options)
-    rows = [
-        {"id": v.id, "language": v.language, "gender": v.gender, "engine": v.engine, "licence": v.licence}
-        for v in engine.voices()
-        if not options.language or v.language.lower().startswith(_native(options.language))
-    ]
-    if not rows:
-        raise ConfigError(f"no voice speaks {options.language!r} natively; see: stepaudio voices list")
-    _print_rows(rows, options.json)
-
-
-def _native(language: str) -> str:
-    return "cmn" if language.lower().startswith("zh") else language.lower()
-
-
 def _models_list(options: argparse.Namespace) -> None:
     from stepaudio.engine import default_models, open_store
 
-    config = _load(options).config
+    config = load(options).config
     store = open_store(config)
     needed = default_models(config, store)
     rows = [
@@ -719,13 +593,13 @@ def _models_list(options: argparse.Namespace) -> None:
         }
         for id, spec in store.specs.items()
     ]
-    _print_rows(rows, options.json)
+    print_rows(rows, options.json)
 
 
 def _models_pull(options: argparse.Namespace) -> None:
     from stepaudio.engine import default_models, open_store
 
-    config = _load(options).config
+    config = load(options).config
     store = open_store(config)
     models = options.model or default_models(config, store)
     with _pull_bars({id: spec.size for id, spec in store.specs.items()}) as report:
@@ -736,7 +610,7 @@ def _models_pull(options: argparse.Namespace) -> None:
 def _models_verify(options: argparse.Namespace) -> int:
     from stepaudio.engine import open_store
 
-    store = open_store(_load(options).config)
+    store = open_store(load(options).config)
     bad = 0
     for id in options.model or [id for id in store.specs if store.status(id).state != "missing"]:
         problems = store.verify(id)
@@ -750,13 +624,13 @@ def _models_verify(options: argparse.Namespace) -> int:
 def _models_path(options: argparse.Namespace) -> None:
     from stepaudio.engine import open_store
 
-    print(open_store(_load(options).config).path(options.model))
+    print(open_store(load(options).config).path(options.model))
 
 
 def _models_remove(options: argparse.Namespace) -> None:
     from stepaudio.engine import open_store
 
-    store = open_store(_load(options).config)
+    store = open_store(load(options).config)
     for id in options.model:
         there = store.status(id).state != "missing"
         store.remove(id)
@@ -767,13 +641,13 @@ def _models_convert(options: argparse.Namespace) -> None:
     from stepaudio import checkpoint
     from stepaudio.engine import model_folder, open_store
 
-    place = model_folder(options.model, open_store(_load(options).config))
+    place = model_folder(options.model, open_store(load(options).config))
     files = [place] if place.suffix == ".pt" else sorted(place.rglob("*.pt"))
     if not files:
         raise ConfigError(f"{place} holds no .pt files: there is nothing to convert")
     try:
         for file in files:
-            with _status(f"converting {file.name}"):
+            with spinner(f"converting {file.name}"):
                 print(checkpoint.convert(file))
     except ModuleNotFoundError as error:
         raise ConfigError(
@@ -786,7 +660,7 @@ def _models_make_tiny(options: argparse.Namespace) -> None:
 
     folder = Path(options.folder)
     try:
-        with _status("writing"):
+        with spinner("writing"):
             tiny.write(folder, options.seed)
     except ModuleNotFoundError as error:
         raise ConfigError(
@@ -796,36 +670,17 @@ def _models_make_tiny(options: argparse.Namespace) -> None:
     print(f"talk with it: stepaudio ask QUESTION.wav --config {folder / tiny.CONFIGURATION}", file=sys.stderr)
 
 
-def _bench(options: argparse.Namespace) -> None:
-    import importlib
-
-    module = importlib.import_module(f"stepaudio.bench.{options.bench}")
-    loaded, more = _load(options), {}
-    if options.bench == "sessions":
-        more = {"url": options.url, "key": options.key}
-        more |= {"only": options.only.split(",")} if options.only else {}
-    if options.bench == "window":
-        more = module.read(options.sizes, options.ceilings)
-    data = Path() if options.bench == "window" else _data(options.data)
-    with _progress(f"bench {options.bench}", unit="") as report:
-        result = module.run(loaded.config, data, limit=options.limit, on_progress=report, **more)
-    if options.json:
-        print(json.dumps(result, ensure_ascii=False, indent=2))
-    else:
-        _print(module.render(result))
-
-
 def _doctor(options: argparse.Namespace) -> int:
     from stepaudio.engine import diagnose
 
-    loaded = _load(options)
+    loaded = load(options)
     findings = diagnose(loaded.config)
     missing = [finding for finding in findings if not finding["good"]]
     if options.json:
         settings = {name: {"value": value, "from": origin} for name, value, origin in loaded.rows()}
         print(json.dumps({"settings": settings, "findings": findings}, ensure_ascii=False, indent=2))
     else:
-        _print_rows([{"setting": n, "value": v, "from": o} for n, v, o in loaded.rows()])
+        print_rows([{"setting": n, "value": v, "from": o} for n, v, o in loaded.rows()])
         for finding in findings:
             print(f"{'ok  ' if finding['good'] else 'MISS'} {finding['what']}: {finding['says']}")
     return 1 if missing else 0
@@ -834,60 +689,8 @@ def _doctor(options: argparse.Namespace) -> int:
 # Helpers of the rim
 
 
-def _load(options: argparse.Namespace, flags: dict[str, Any] | None = None) -> configuration.Loaded:
-    given: dict[str, Any] = dict(map(configuration.parse_flag, options.set))
-    given |= {name: value for name, value in (flags or {}).items() if value is not None}
-    return configuration.load(options.config, os.environ, given)
-
-
-def _engine(options: argparse.Namespace, flags: dict[str, Any] | None = None) -> Engine:
-    from stepaudio.engine import Engine
-
-    return Engine(_load(options, flags).config)
-
-
-def _source(name: str) -> Any:
-    return sys.stdin.buffer if name == "-" else Path(name)
-
-
-def _data(folder: Path | None) -> Path:
-    folder = folder or Path(__file__).resolve().parents[2] / "shared" / "data"
-    if not (folder / "MANIFEST.jsonl").is_file():
-        raise ConfigError(f"no test data in {folder}: name a folder that holds a MANIFEST.jsonl with --data")
-    return folder
-
-
-def _complain(error: Exception | str) -> None:
-    print(f"stepaudio: {error}", file=sys.stderr)
-
-
 def _size(count: int) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
-
-
-def _console(stderr: bool = False) -> Console:
-    from rich.console import Console
-
-    # A pipe has no width: keep rows whole there rather than folding them at 80.
-    width = None if (sys.stderr if stderr else sys.stdout).isatty() else 200
-    return Console(stderr=stderr, width=width, highlight=False, soft_wrap=False)
-
-
-def _print(what: RenderableType) -> None:
-    _console().print(what)
-
-
-def _print_rows(rows: Sequence[dict[str, str]], as_json: bool = False) -> None:
-    if as_json:
-        print(json.dumps(rows, ensure_ascii=False, indent=2))
-        return
-    from rich import box
-    from rich.table import Table
-
-    table = Table(*(rows[0] if rows else ()), box=box.SIMPLE_HEAD, pad_edge=False)
-    for row in rows:
-        table.add_row(*map(str, row.values()))
-    _print(table)
 
 
 def _stage_table(timings_ms: Any) -> RenderableType:
@@ -915,30 +718,6 @@ def _stage_table(timings_ms: Any) -> RenderableType:
 
 
 @contextlib.contextmanager
-def _status(text: str) -> Iterator[None]:
-    console = _console(stderr=True)
-    with console.status(text) if console.is_terminal else contextlib.nullcontext():
-        yield
-
-
-@contextlib.contextmanager
-def _progress(text: str, unit: str) -> Iterator[Callable[[float, float | None], None]]:
-    """A bar on a terminal's standard error, which is gone at the end: report(done, total or None)."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = _console(stderr=True)
-    columns = (TextColumn(text), BarColumn(), TextColumn("{task.fields[done]}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        task = bars.add_task(text, total=None, done="")
-
-        def report(done: float, total: float | None) -> None:
-            shown = f"{done:.0f} {unit}" if total is None else f"{done:.0f} of {total:.0f} {unit}"
-            bars.update(task, completed=done, total=total, done=shown)
-
-        yield report
-
-
-@contextlib.contextmanager
 def _pull_bars(sizes: dict[str, int]) -> Iterator[Callable[[Progress_], None]]:
     """A bar for each model that is being fetched; plain lines where standard error is no terminal."""
     from rich.progress import (
@@ -950,7 +729,7 @@ def _pull_bars(sizes: dict[str, int]) -> Iterator[Callable[[Progress_], None]]:
         TransferSpeedColumn,
     )
 
-    console = _console(stderr=True)
+    terminal = console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -963,11 +742,11 @@ def _pull_bars(sizes: dict[str, int]) -> Iterator[Callable[[Progress_], None]]:
     files: dict[tuple[str, str], int] = {}
     said: set[str] = set()
     words = {"fetching": "from {}", "failed": "not from {}", "waiting": "waiting for {}", "done": "here"}
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+    with Progress(*columns, console=terminal, disable=not terminal.is_terminal) as bars:
 
         def report(step: Progress_) -> None:
             says = words.get(step.state, step.state).format(step.source)
-            plain = not console.is_terminal and step.state == "fetching"
+            plain = not terminal.is_terminal and step.state == "fetching"
             if plain or step.state in ("failed", "waiting"):
                 line = f"{step.model} {says}".strip()
                 if line not in said:
