@@ -13,7 +13,7 @@ import pickle
 import struct
 from collections import OrderedDict
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 import numpy as np
 import onnxruntime
@@ -27,9 +27,10 @@ RECIPE = "speaker-1"
 """Names what ``expose`` makes (for ``ModelStore.derived``); it changes when that does."""
 SIZE = 256
 """Numbers in an embedding."""
-SAME, OTHER = 0.82, 0.75
-"""Cosine similarity from which two recordings may be called the same voice, and under which not. Between
-them it is unknown. See ``similarity`` for what was measured."""
+SAME = 0.75
+"""Similarity from which two recordings are called the same voice. Of real recordings of 3 to 15 s (42 English
+and Mandarin speakers, rooms and microphones as they were) 98.0 % of 305 pairs of one speaker are above it,
+and 0.7 % of 4846 pairs of two."""
 
 WEIGHTS, NETWORK = "pretrained.bin", "speaker.onnx"
 _BANDS = 40
@@ -93,7 +94,8 @@ class SpeakerEncoder:
 
 
 def similarity(a: np.ndarray, b: np.ndarray) -> float:
-    """Cosine of two embeddings, 0..1: two recordings of one voice have about 0.9, of two voices 0.5 to 0.8."""
+    """Cosine of two embeddings, 0..1: nine in ten pairs of one voice have 0.78 to 0.94, of two 0.49 to 0.67
+    (the recordings of ``SAME``)."""
     return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
 
 
@@ -120,7 +122,7 @@ def partials(samples: int) -> list[int]:
 
 
 def raised(samples: np.ndarray) -> np.ndarray:
-    """Soft audio raised to the level that the network was trained with; silence and louder audio as they are."""
+    """Soft audio raised to the level that the network was trained with; louder audio and silence as is."""
     power = float(np.mean(np.square(samples, dtype=np.float64))) if len(samples) else 0.0
     return samples * np.float32(max(1.0, 10 ** (_LEVEL / 20) / math.sqrt(power))) if power else samples
 
@@ -133,7 +135,7 @@ def without_pauses(samples: np.ndarray) -> np.ndarray:
     if not blocks or not power.any():
         return samples[:0]
     heard = power > np.percentile(power, 95) * 10 ** (_FAINT / 10)
-    near = np.convolve(heard, np.ones(2 * _AROUND + 1), "same") > 0.5
+    near = np.convolve(heard, np.ones(2 * _AROUND + 1))[_AROUND : _AROUND + blocks] > 0.5
     return cut[near].reshape(-1)
 
 
@@ -187,6 +189,7 @@ def expose(model: Path, out: Path) -> None:
 
 _MAGIC = 0x1950A86A20F9469CFC6C  # how the format that PyTorch wrote before 1.6 begins
 _PROTOCOL = 1001
+_DAMAGED = (pickle.UnpicklingError, struct.error, AttributeError)
 
 
 def read_legacy(path: Path) -> dict[str, np.ndarray]:
@@ -212,15 +215,7 @@ def read_legacy(path: Path) -> dict[str, np.ndarray]:
                 for name, tensor in content["model_state"].items()
                 if isinstance(tensor, _Tensor)
             }
-    except (
-        OSError,
-        pickle.UnpicklingError,
-        struct.error,
-        ValueError,
-        KeyError,
-        TypeError,
-        EOFError,
-    ) as error:
+    except (OSError, EOFError, LookupError, TypeError, ValueError, *_DAMAGED) as error:
         raise ConfigError(f"{path} cannot be read as weights: fetch it again") from error
 
 
@@ -243,7 +238,7 @@ class _Tensor:
 class _Plain(pickle.Unpickler):
     """Reads pickles that hold plain data and tensors."""
 
-    _KNOWN = {
+    _KNOWN: ClassVar[dict[tuple[str, str], Any]] = {
         ("collections", "OrderedDict"): OrderedDict,
         ("torch._utils", "_rebuild_tensor_v2"): _Tensor,
         ("torch", "FloatStorage"): "float32",
