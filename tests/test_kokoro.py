@@ -11,7 +11,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from stepaudio.tts import kokoro
-from stepaudio.tts.kokoro import PIECES, _Graph, _keep, _Manner, blend, pieces, source_phase
+from stepaudio.tts.graph import Graph
+from stepaudio.tts.kokoro import PIECES, _keep, _Manner, blend, pieces, source_phase
 
 
 @pytest.mark.parametrize("frames", [0, 1, 20, 29, 30, 31, 100, 178, 400, 1001])
@@ -82,7 +83,7 @@ def test_statistics_are_kept_whole_or_not_at_all(tmp_path: Path) -> None:
 # The surgery, on a graph that normalises as the decoder does
 
 
-def normalising_graph() -> _Graph:
+def normalising_graph() -> Graph:
     nodes = [
         helper.make_node("ReduceMean", ["x"], ["mean"], axes=[1], keepdims=1),
         helper.make_node("Sub", ["x", "mean"], ["centred"]),
@@ -94,7 +95,7 @@ def normalising_graph() -> _Graph:
     values = {"deviation": 2.0, "scale": 3.0, "offset": 1.0}
     constants = [onnx.numpy_helper.from_array(np.full((1, 1), v, np.float32), k) for k, v in values.items()]
     graph = helper.make_graph(nodes, "g", [], [], constants)
-    return _Graph(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+    return Graph(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
 
 
 ROW = (TensorProto.FLOAT, [1, "n"])

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from stepaudio.core.audio import AudioChunk
 from stepaudio.core.clauses import Clause, Mark
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from stepaudio.tts.prosody import ProsodyPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,5 +75,48 @@ class Synthesizer(Protocol):
         """Speak a clause piece by piece; closing the iterator stops the work.
 
         A clause without anything to say (only signs) yields nothing.
+        """
+        ...
+
+
+class Draft(Protocol):
+    """What a voice would make of phonemes by itself: lengths, and when those are settled, a melody.
+
+    Attributes:
+        lengths: (n + 2,) float, exact frames of the n symbols and of the silences before and after, at the
+            speed that the voice was trained at.
+    """
+
+    @property
+    def lengths(self) -> np.ndarray: ...
+
+    def contours(self, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Pitch (Hz) and energy, (2 * frames,) float32 each, for these whole lengths."""
+        ...
+
+
+class ProsodyModel(Protocol):
+    """A voice that is open in the middle: it proposes prosody, and renders whatever prosody it is given.
+
+    Attributes:
+        vocabulary: the symbols that it knows, and their numbers.
+        limit: longest run of symbols.
+    """
+
+    vocabulary: dict[str, int]
+    limit: int
+
+    def draft(self, symbols: str, voice: Voice) -> Draft:
+        """Propose prosody for a run of symbols."""
+        ...
+
+    def render(self, plan: ProsodyPlan, voice: Voice, *, soon: bool = True) -> Iterator[np.ndarray]:
+        """Audio of the heard frames of a plan, without its gain, tilt, breath and stretch, in pieces.
+
+        Args:
+            soon: somebody waits for the first piece, which should then be short.
+
+        Returns:
+            float32 at 24 kHz, together 600 samples a frame.
         """
         ...

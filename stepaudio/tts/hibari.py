@@ -1,31 +1,35 @@
 """Hibari: the fast voice for English, distilled from Kokoro's af_heart.
 
 A network says, for every 12.5 ms, how loud each frequency of a pulse train and of a noise is, and signal
-processing (``hibari.dsp``) makes audio of it. That is some twenty times less work than Kokoro, so a clause is
-made whole.
+processing (``hibari.dsp``) makes audio of it. That is some twenty times less work than Kokoro, so a run is
+made whole. ``split`` cuts the network into three: phonemes to lengths, lengths to pitch and energy, those to
+the spectra.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from hibari import dsp
 
-from stepaudio.core.audio import AudioChunk
 from stepaudio.core.clauses import Clause
+from stepaudio.tts import performance
 from stepaudio.tts.base import Capabilities, Speech, Voice
-from stepaudio.tts.prosody import FRAME, RATE, SILENT, audible, layout, runs, session, word_marks
+from stepaudio.tts.expression import SPEEDS
+from stepaudio.tts.graph import Graph, session
+from stepaudio.tts.prosody import FRAME, RATE, ProsodyPlan
 from stepaudio.tts.voices import HIBARI
 
 if TYPE_CHECKING:
     from stepaudio.tts.text import Pronouncer
 
-RECIPE = "durations-2"
-"""Names what ``expose_durations`` makes (for ``ModelStore.derived``); it changes when that does."""
+RECIPE = "split-1"
+"""Names what ``split`` makes (for ``ModelStore.derived``); it changes when that does."""
 
 MAX_SYMBOLS = 240
 """Longest run in phonemes (about 16 s)."""
@@ -34,8 +38,14 @@ GAIN = 1.46
 in mean power of the frames above -45 dB."""
 
 MODEL = "hibari.onnx"
-_LENGTHS = "/Cast_32_output_0"  # (tokens,): frames of 25 ms
+# Names inside the published graph, with shapes.
+_SOUNDS = "/Transpose_22_output_0"  # (1, 128, tokens): for the spectra
+_MELODY = "/Transpose_55_output_0"  # (1, 192, tokens): for pitch and energy
+_EXACT = "/Div_40_output_0"  # (1, tokens): frames of 25 ms, not rounded
+_LENGTHS = "/Cast_32_output_0"  # (tokens,): frames, whole
+_PITCH = "f0"  # (1, 2 * frames), Hz
 _ENERGY = "/Mul_62_output_0"  # (1, 2 * frames)
+_SPECTRA = ("lh", "theta", "ln", "lr", "phi")  # (1, 601, 2 * frames) each
 
 
 class Hibari:
@@ -43,17 +53,20 @@ class Hibari:
 
     Args:
         model: folder of the model (``vocab.json``).
-        derived: folder that ``expose_durations`` filled.
+        derived: folder that ``split`` filled.
         pronouncer: written text -> words with phonemes.
     """
 
     rate = RATE
-    capabilities = Capabilities(languages=frozenset({"en"}), speed=(0.5, 2.0))
+    capabilities = Capabilities(languages=frozenset({"en"}), speed=SPEEDS)
+    limit = MAX_SYMBOLS
 
     def __init__(self, model: Path, derived: Path, pronouncer: Pronouncer) -> None:
-        self._vocabulary: dict[str, int] = json.loads((model / "vocab.json").read_text("utf-8"))
+        self.vocabulary: dict[str, int] = json.loads((model / "vocab.json").read_text("utf-8"))
         self._pronouncer = pronouncer
-        self._network = session(derived / MODEL, threads=1)
+        self._text = session(derived / "text.onnx", threads=1)
+        self._prosody = session(derived / "prosody.onnx", threads=1)
+        self._spectra = session(derived / "spectra.onnx", threads=1)
 
     def voices(self) -> tuple[Voice, ...]:
         """The one voice."""
@@ -61,38 +74,66 @@ class Hibari:
 
     def synthesize(self, clause: Clause, voice: Voice) -> Iterator[Speech]:
         """Speak a clause: in one piece, unless it is very long."""
+        return performance.perform(self, self.plan(clause, voice), voice)
+
+    def plan(self, clause: Clause, voice: Voice) -> Iterator[ProsodyPlan]:
+        """How a clause would be spoken."""
         words = self._pronouncer.pronounce(clause.text, "en", voice.language)
-        symbols, spans = layout([word.phonemes for word in words], self._vocabulary)
-        if all(symbol in SILENT for symbol in symbols):
-            return
-        slowest, fastest = self.capabilities.speed
-        speed = min(max(clause.style.speed or 1.0, slowest), fastest)
-        base = 0  # frames of the runs before this one
-        for first, stop in runs(symbols, MAX_SYMBOLS):
-            samples, bounds = self._speak(symbols[first:stop], speed)
-            marks = word_marks(words, spans, (first, stop), bounds, base)
-            yield Speech(AudioChunk(samples, RATE, base * FRAME), tuple(marks))
-            base += len(samples) // FRAME
+        return performance.plan(self, words, clause, voice)
 
-    def _speak(self, symbols: str, speed: float) -> tuple[np.ndarray, np.ndarray]:
-        """Audio of a run, and the frame at which each of its symbols begins (and the last one ends)."""
-        tokens = np.array([[0, *(self._vocabulary[symbol] for symbol in symbols), 0]])
-        lengths, energy, *parts = self._network.run(
-            [_LENGTHS, _ENERGY, "lh", "theta", "ln", "lr", "phi", "f0"],
-            {"ids": tokens, "speed": np.array([speed], np.float32)},
+    def draft(self, symbols: str, voice: Voice) -> _Draft:
+        """See ``ProsodyModel``."""
+        tokens = np.array([[0, *(self.vocabulary[symbol] for symbol in symbols), 0]])
+        sounds, melody, exact = self._text.run(
+            [_SOUNDS, _MELODY, _EXACT], {"ids": tokens, "speed": np.ones(1, np.float32)}
         )
-        bounds = np.cumsum(lengths)[:-1]
-        begin, end = audible(symbols, energy[0])
+        return _Draft(self._prosody, exact.reshape(-1), sounds, melody)
+
+    def render(self, plan: ProsodyPlan, voice: Voice, *, soon: bool = True) -> Iterator[np.ndarray]:
+        """See ``ProsodyModel``."""
+        draft = self.draft(plan.symbols, voice)
+        spectra = self._spectra.run(
+            list(_SPECTRA),
+            {
+                _SOUNDS: draft.sounds,
+                _LENGTHS: plan.lengths,
+                _PITCH: plan.pitch[None],
+                _ENERGY: plan.energy[None],
+            },
+        )
+        begin, end = plan.heard
         # Two columns a frame; one frame more at each end, for the synthesis is loud at the very ends.
-        low, high = max(0, begin - 1), min(int(lengths.sum()), end + 1)
-        lh, theta, ln, lr, phi, f0 = (part[0, ..., 2 * low : 2 * high] for part in parts)
-        samples = dsp.synth(lh, theta, ln, lr, phi, f0, np.random.default_rng(0))  # the same noise every time
-        samples = samples[(begin - low) * FRAME : (end - low) * FRAME] * np.float32(GAIN)
-        return samples, np.clip(bounds, begin, end) - begin
+        low, high = max(0, begin - 1), min(plan.frames, end + 1)
+        lh, theta, ln, lr, phi = (part[0, :, 2 * low : 2 * high] for part in spectra)
+        pitch = plan.pitch[2 * low : 2 * high]
+        samples = dsp.synth(lh, theta, ln, lr, phi, pitch, np.random.default_rng(0))  # always the same noise
+        yield samples[(begin - low) * FRAME : (end - low) * FRAME] * np.float32(GAIN)
 
 
-def expose_durations(model: Path, out: Path) -> None:
-    """Write the published model with two more outputs: how many frames each phoneme lasts, and the energy.
+@dataclass(frozen=True, slots=True, eq=False)
+class _Draft:
+    """See ``base.Draft``.
+
+    Attributes:
+        prosody: the network that draws pitch and energy.
+        sounds: (1, 128, symbols + 2) float32.
+        melody: (1, 192, symbols + 2) float32.
+    """
+
+    prosody: Any
+    lengths: np.ndarray
+    sounds: np.ndarray
+    melody: np.ndarray
+
+    def contours(self, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        pitch, energy = self.prosody.run(
+            [_PITCH, _ENERGY], {_SOUNDS: self.sounds, _MELODY: self.melody, _LENGTHS: lengths}
+        )
+        return pitch[0], energy[0]
+
+
+def split(model: Path, out: Path) -> None:
+    """Write ``text.onnx``, ``prosody.onnx`` and ``spectra.onnx``.
 
     Args:
         model: folder with the published model.
@@ -100,10 +141,20 @@ def expose_durations(model: Path, out: Path) -> None:
     """
     import onnx
 
-    published = onnx.load(model / MODEL)
-    for name, kind, shape in (
-        (_LENGTHS, onnx.TensorProto.INT64, ["tokens"]),
-        (_ENERGY, onnx.TensorProto.FLOAT, [1, "half_frames"]),
-    ):
-        published.graph.output.append(onnx.helper.make_tensor_value_info(name, kind, shape))
-    onnx.save(published, out / MODEL)
+    graph = Graph(onnx.load(model / MODEL))
+    floats, whole = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
+    sounds = {_SOUNDS: (floats, [1, 128, "tokens"])}
+    melody = {_MELODY: (floats, [1, 192, "tokens"])}
+    lengths = {_LENGTHS: (whole, ["tokens"])}
+    contours = {_PITCH: (floats, [1, "half_frames"]), _ENERGY: (floats, [1, "half_frames"])}
+    graph.write(
+        out / "text.onnx",
+        {"ids": (whole, [1, "tokens"]), "speed": (floats, [1])},
+        {**sounds, **melody, _EXACT: (floats, None)},
+    )
+    graph.write(out / "prosody.onnx", {**sounds, **melody, **lengths}, contours)
+    graph.write(
+        out / "spectra.onnx",
+        {**sounds, **lengths, **contours},
+        {name: (floats, [1, 601, "half_frames"]) for name in _SPECTRA},
+    )

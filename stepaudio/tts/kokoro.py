@@ -3,7 +3,7 @@
 The published ONNX model makes a whole utterance at once. ``split`` cuts it, once, into four:
 
 - *text*: phonemes -> features, and how long every phoneme lasts;
-- *prosody*: features spread over frames of 25 ms -> pitch and energy;
+- *prosody*: features spread over frames of 25 ms -> pitch and energy, which may be changed;
 - *blocks*: all of that -> features of half frames;
 - *generator*: those -> audio; nearly all of the work. It alone runs piece by piece.
 
@@ -24,34 +24,24 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 import numpy as np
 
-from stepaudio.core.audio import AudioChunk
-from stepaudio.core.clauses import Clause, Mark
+from stepaudio.core.clauses import Clause
 from stepaudio.core.errors import unknown
+from stepaudio.tts import performance
 from stepaudio.tts.base import Capabilities, Speech, Voice
-from stepaudio.tts.prosody import (
-    FRAME,
-    RATE,
-    SILENT,
-    audible,
-    layout,
-    runs,
-    session,
-    whole_frames,
-    word_marks,
-)
+from stepaudio.tts.expression import SPEEDS
+from stepaudio.tts.graph import Graph, session
+from stepaudio.tts.prosody import FRAME, RATE, ProsodyPlan, whole_frames
 from stepaudio.tts.voices import KOKORO, language_of
 
 if TYPE_CHECKING:
-    import onnx
-
     from stepaudio.tts.text import Pronouncer
 
-RECIPE = "split-2"
+RECIPE = "split-3"
 """Names what ``split`` makes (for ``ModelStore.derived``); it changes when that does."""
 
 MAX_TOKENS = 500
@@ -63,6 +53,9 @@ FADE = 120
 PIECES = (20, 30, 48, 80)
 """Frames of a clause's pieces: 0.5 s to be heard soon, then growing, since each is computed while the one
 before it is played. The last number is for all that follow; it bounds the memory, too."""
+
+KEPT_DRAFTS = 4
+"""Drafts that are remembered (5 kB a phoneme)."""
 
 MODEL = "kokoro-v1.0.int8.onnx"
 # Names inside the published graph, with shapes.
@@ -104,18 +97,20 @@ class Kokoro:
     """
 
     rate = RATE
-    capabilities = Capabilities(languages=frozenset({"en", "zh"}), speed=(0.5, 2.0))
+    capabilities = Capabilities(languages=frozenset({"en", "zh"}), speed=SPEEDS)
+    limit = MAX_TOKENS
 
     def __init__(
         self, model: Path, voices: Path, derived: Path, pronouncer: Pronouncer, *, threads: int = 2
     ) -> None:
-        self._vocabulary: dict[str, int] = json.loads((model / "vocab.json").read_text("utf-8"))["vocab"]
+        self.vocabulary: dict[str, int] = json.loads((model / "vocab.json").read_text("utf-8"))["vocab"]
         self._voices, self._derived, self._pronouncer, self._threads = voices, derived, pronouncer, threads
         self._text = session(derived / "text.onnx", threads)
         self._prosody = session(derived / "prosody.onnx", threads)
         self._blocks = session(derived / "blocks.onnx", threads)
         self._generator = session(derived / "generator.onnx", threads)
         self._known: dict[str, _Manner] = {}
+        self._drafts: dict[tuple[str, str], _Draft] = {}
         self._lock = threading.Lock()
 
     def voices(self) -> tuple[Voice, ...]:
@@ -128,60 +123,59 @@ class Kokoro:
         Raises:
             ConfigError: there is no file of this voice.
         """
+        return performance.perform(self, self.plan(clause, voice), voice)
+
+    def plan(self, clause: Clause, voice: Voice) -> Iterator[ProsodyPlan]:
+        """How a clause would be spoken; raises as ``synthesize``."""
         accent = voice.language if voice.language.startswith("en") else "en-US"
         language = language_of(clause) if clause.style.dialect else None  # None: by what is around
         words = self._pronouncer.pronounce(clause.text, language, accent)
-        symbols, spans = layout([word.phonemes for word in words], self._vocabulary)
-        if all(symbol in SILENT for symbol in symbols):
-            return
-        manner = self._manner(voice.id)
-        slowest, fastest = self.capabilities.speed
-        speed = min(max(clause.style.speed or 1.0, slowest), fastest)
-        marks: list[Mark] = []  # of words not yet heard
-        pieces_done, base = 0, 0  # frames of the runs before this one
-        for first, stop in runs(symbols, MAX_TOKENS):
-            plan = self._plan(symbols[first:stop], manner.table, speed)
-            statistics = manner.statistics(plan.energy.mean())
-            skipped, last = audible(symbols[first:stop], plan.energy[0])
-            length = last - skipped
-            marks += word_marks(
-                words, spans, (first, stop), np.clip(plan.bounds, skipped, last) - skipped, base
-            )
-            tail = np.zeros(FADE, np.float32)  # the first piece is faded in, the last one out
-            for begin, end in pieces(length, pieces_done):
-                samples = self._decode(plan, skipped + begin, skipped + end, statistics)
-                samples[:FADE] = blend(tail, samples[:FADE])
-                samples, tail = np.split(samples, [(end - begin) * FRAME])
-                pieces_done += 1
-                now = len(marks)
-                if end < length:
-                    now = sum(mark.start_ms < (base + end) * 25 for mark in marks)
-                else:
-                    samples[-FADE:] = blend(samples[-FADE:], np.zeros(FADE, np.float32))
-                yield Speech(AudioChunk(samples, RATE, (base + begin) * FRAME), tuple(marks[:now]))
-                del marks[:now]
-            base += length
+        return performance.plan(self, words, clause, voice)
 
-    def _plan(self, symbols: str, table: np.ndarray, speed: float) -> _Plan:
-        tokens = np.array([[0, *(self._vocabulary[symbol] for symbol in symbols), 0]])
+    def draft(self, symbols: str, voice: Voice) -> _Draft:
+        """See ``ProsodyModel``; raises as ``synthesize``."""
+        with self._lock:
+            known = self._drafts.pop((symbols, voice.id), None)
+        known = known or self._draft(symbols, self._manner(voice.id).table)
+        with self._lock:  # the last ones are kept: a plan is rendered right after it was made
+            self._drafts[symbols, voice.id] = known
+            if len(self._drafts) > KEPT_DRAFTS:
+                del self._drafts[next(iter(self._drafts))]
+        return known
+
+    def render(self, plan: ProsodyPlan, voice: Voice, *, soon: bool = True) -> Iterator[np.ndarray]:
+        """See ``ProsodyModel``; raises as ``synthesize``."""
+        manner = self._manner(voice.id)
+        rendered = self._blocked(plan, self.draft(plan.symbols, voice))
+        statistics = manner.statistics(plan.energy.mean())
+        skipped, last = plan.heard
+        tail = np.zeros(FADE, np.float32)  # the first piece is faded in, the last one out
+        for begin, end in pieces(last - skipped, 0 if soon else len(PIECES)):
+            samples = self._decode(rendered, skipped + begin, skipped + end, statistics)
+            samples[:FADE] = blend(tail, samples[:FADE])
+            samples, tail = np.split(samples, [(end - begin) * FRAME])
+            if end == last - skipped:
+                samples[-FADE:] = blend(samples[-FADE:], np.zeros(FADE, np.float32))
+            yield samples
+
+    def _draft(self, symbols: str, table: np.ndarray) -> _Draft:
+        tokens = np.array([[0, *(self.vocabulary[symbol] for symbol in symbols), 0]])
         style = table[min(len(symbols), len(table) - 1)]  # a row for every length
         features, text, exact = self._text.run(
             [_FEATURES, _TEXT, _LENGTHS],
-            {"tokens": tokens, "style": style, "speed": np.array([speed], np.float32)},
+            {"tokens": tokens, "style": style, "speed": np.ones(1, np.float32)},
         )
-        lengths = whole_frames(exact[0])
-        alignment = np.zeros((len(lengths), lengths.sum()), np.float32)
-        alignment[np.repeat(np.arange(len(lengths)), lengths), np.arange(lengths.sum())] = 1
-        aligned, pitch, energy = self._prosody.run(
-            [_ALIGNED, _PITCH, _ENERGY],
-            {_FEATURES: features, _TEXT: text, _ALIGNMENT: alignment, "style": style},
-        )
-        (blocks,) = self._blocks.run(
-            [_BLOCKS], {_ALIGNED: aligned, _PITCH: pitch, _ENERGY: energy, "style": style}
-        )
-        return _Plan(np.cumsum(lengths)[:-1], pitch, energy, blocks, style)
+        return _Draft(self._prosody, exact[0], features, text, style)
 
-    def _decode(self, plan: _Plan, begin: int, end: int, statistics: np.ndarray) -> np.ndarray:
+    def _blocked(self, plan: ProsodyPlan, draft: _Draft) -> _Blocked:
+        pitch, energy = plan.pitch[None], plan.energy[None]
+        aligned = np.repeat(draft.text, plan.lengths, axis=2)
+        (blocks,) = self._blocks.run(
+            [_BLOCKS], {_ALIGNED: aligned, _PITCH: pitch, _ENERGY: energy, "style": draft.style}
+        )
+        return _Blocked(pitch, energy, blocks, draft.style)
+
+    def _decode(self, plan: _Blocked, begin: int, end: int, statistics: np.ndarray) -> np.ndarray:
         """Audio of some frames, and of ``FADE`` samples after them where there are any."""
         low, high = max(0, begin - CONTEXT), min(plan.frames, end + CONTEXT)
         (samples,) = self._generator.run(None, plan.cut(low, high) | {"statistics": statistics})
@@ -207,12 +201,46 @@ class Kokoro:
 
     def _measure(self, table: np.ndarray, typical: Sequence[str]) -> _Manner:
         measuring = session(self._derived / "measure.onnx", self._threads)
-        plans = sorted(
-            (self._plan(symbols, table, 1.0) for symbols in typical), key=lambda plan: plan.energy.mean()
-        )
+        plans = sorted((self._typical(symbols, table) for symbols in typical), key=lambda p: p.energy.mean())
         found = [measuring.run(["statistics"], plan.cut(0, plan.frames))[0] for plan in plans]
         means, variances = np.split(np.stack(found), 2, axis=2)
         return _Manner(table, np.array([plan.energy.mean() for plan in plans]), means, variances)
+
+    def _typical(self, symbols: str, table: np.ndarray) -> _Blocked:
+        draft = self._draft(symbols, table)
+        lengths = whole_frames(draft.lengths)
+        pitch, energy = draft.contours(lengths)
+        nothing = np.zeros_like(pitch)
+        heard = (0, int(lengths.sum()))
+        plan = ProsodyPlan(symbols, lengths, pitch, energy, nothing, nothing, nothing, (), heard)
+        return self._blocked(plan, draft)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Draft:
+    """See ``base.Draft``.
+
+    Attributes:
+        prosody: the network that draws pitch and energy.
+        features: (1, symbols + 2, 640) float32.
+        text: (1, 512, symbols + 2) float32.
+        style: (1, 256) float32.
+    """
+
+    prosody: Any
+    lengths: np.ndarray
+    features: np.ndarray
+    text: np.ndarray
+    style: np.ndarray
+
+    def contours(self, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        alignment = np.zeros((len(lengths), lengths.sum()), np.float32)
+        alignment[np.repeat(np.arange(len(lengths)), lengths), np.arange(lengths.sum())] = 1
+        pitch, energy = self.prosody.run(
+            [_PITCH, _ENERGY],
+            {_FEATURES: self.features, _ALIGNMENT: alignment, "style": self.style},
+        )
+        return pitch[0], energy[0]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -247,18 +275,16 @@ class _Manner:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Plan:
-    """A run up to the generator.
+class _Blocked:
+    """A plan up to the generator.
 
     Attributes:
-        bounds: (phonemes + 1,) frame at which each phoneme begins; the last is where the last one ends.
         pitch: (1, 2 * frames) float32, Hz.
         energy: (1, 2 * frames) float32.
         blocks: (1, 512, 2 * frames) float32.
         style: (1, 256) float32.
     """
 
-    bounds: np.ndarray
     pitch: np.ndarray
     energy: np.ndarray
     blocks: np.ndarray
@@ -333,22 +359,19 @@ def split(model: Path, out: Path) -> None:
     from onnx import helper
 
     published = onnx.load(model / MODEL)
-    graph = _Graph(published)
+    graph = Graph(published)
     floats = onnx.TensorProto.FLOAT
     style = {"style": (floats, [1, 256])}
-    features = {_FEATURES: (floats, [1, "tokens", 640]), _TEXT: (floats, [1, 512, "tokens"])}
-    frames = {
-        _ALIGNED: (floats, [1, 512, "frames"]),
-        _PITCH: (floats, [1, "half_frames"]),
-        _ENERGY: (floats, [1, "half_frames"]),
-    }
+    features, text = {_FEATURES: (floats, [1, "tokens", 640])}, {_TEXT: (floats, [1, 512, "tokens"])}
+    contours = {_PITCH: (floats, [1, "half_frames"]), _ENERGY: (floats, [1, "half_frames"])}
+    frames = {_ALIGNED: (floats, [1, 512, "frames"]), **contours}
     graph.write(
         out / "text.onnx",
         {"tokens": (onnx.TensorProto.INT64, [1, "tokens"]), "speed": (floats, [1]), **style},
-        {**features, _LENGTHS: (floats, [1, "tokens"])},
+        {**features, **text, _LENGTHS: (floats, [1, "tokens"])},
     )
     graph.write(
-        out / "prosody.onnx", {**features, _ALIGNMENT: (floats, ["tokens", "frames"]), **style}, frames
+        out / "prosody.onnx", {**features, _ALIGNMENT: (floats, ["tokens", "frames"]), **style}, contours
     )
 
     blocks = {_BLOCKS: (floats, [1, 512, "half_frames"])}
@@ -385,7 +408,7 @@ def split(model: Path, out: Path) -> None:
     graph.write(out / "generator.onnx", {**inputs, **statistics}, {"audio": (floats, ["samples"])})
 
 
-def _fold_normalisation(graph: _Graph, means: set[str]) -> None:
+def _fold_normalisation(graph: Graph, means: set[str]) -> None:
     """(x - mean) / deviation * scale + offset as x * a + b: a and b are computed once a channel."""
     from onnx import helper
 
@@ -409,61 +432,3 @@ def _fold_normalisation(graph: _Graph, means: set[str]) -> None:
 def _module(node: str) -> str:
     """Name of the layer in the network of which a node is a part: "/a/b/ReduceMean" is in "a.b"."""
     return node.strip("/").rpartition("/")[0].replace("/", ".")
-
-
-class _Graph:
-    """The nodes of a model, to be rewired and written in part."""
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self.nodes = list(model.graph.node)
-        self._constants = {tensor.name: tensor for tensor in model.graph.initializer}
-        self._opsets = model.opset_import
-
-    def maker(self, tensor: str) -> onnx.NodeProto | None:
-        return next((node for node in self.nodes if tensor in node.output), None)
-
-    def users(self, tensor: str) -> list[onnx.NodeProto]:
-        return [node for node in self.nodes if tensor in node.input]
-
-    def redirect(self, old: str, new: str) -> None:
-        """Let everything that uses a tensor use another."""
-        for node in self.users(old):
-            node.input[:] = [new if name == old else name for name in node.input]
-
-    def add(self, node: onnx.NodeProto) -> None:
-        self.nodes.append(node)
-
-    def constant(self, name: str, value: np.ndarray) -> None:
-        import onnx
-
-        self._constants[name] = onnx.numpy_helper.from_array(value, name)
-
-    def write(self, path: Path, inputs: dict[str, tuple], outputs: dict[str, tuple]) -> None:
-        """Write the part of the graph that makes ``outputs`` from ``inputs`` (name: (type, shape))."""
-        import onnx
-        from onnx import helper
-
-        makers = {tensor: node for node in self.nodes for tensor in node.output}
-        nodes: list[onnx.NodeProto] = []
-        entered, done = set(), set(inputs) | set(self._constants) | {""}
-        stack = list(outputs)
-        while stack:  # depth first; a node is written after the makers of all its inputs
-            tensor = stack[-1]
-            if tensor in done:
-                stack.pop()
-            elif tensor in entered:
-                nodes.append(makers[tensor])
-                done.update(makers[tensor].output)
-            else:
-                entered.update(makers[tensor].output)
-                stack += [name for name in makers[tensor].input if name not in done]
-        used = {name for node in nodes for name in node.input}
-        graph = helper.make_graph(
-            nodes,
-            path.stem,
-            [helper.make_tensor_value_info(name, *kind) for name, kind in inputs.items()],
-            [helper.make_tensor_value_info(name, *kind) for name, kind in outputs.items()],
-            [tensor for name, tensor in self._constants.items() if name in used],
-        )
-        # Version 9 of the file format: the oldest with this operator set, so that older runtimes read it.
-        onnx.save(helper.make_model(graph, opset_imports=self._opsets, ir_version=9), path)

@@ -1,26 +1,29 @@
-"""What the engines of voices share: words laid out as phonemes, cut into runs, and timed; pauses.
+"""The prosody plan: how something is to sound, as data that can be changed, kept and spoken again.
 
-Kokoro and Hibari read the same alphabet of phonemes (misaki's), give each a length in frames of 25 ms, and
-make audio of 24 kHz.
+Kokoro and Hibari read the same alphabet of phonemes (misaki's), give each a length in frames of 25 ms, draw
+pitch and energy every 12.5 ms, and make audio of 24 kHz. What lies between is here: words laid out as
+phonemes, cut into runs, timed; and the plan of a run. What a style makes of it is in ``expression``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from stepaudio.core.clauses import Mark
-
-if TYPE_CHECKING:
-    from stepaudio.tts.text import SpokenWord
+from stepaudio.core.errors import TextError
 
 RATE = 24_000
 FRAME = 600
 """Samples in a frame (25 ms)."""
+STEP = FRAME // 2
+"""Samples in a half frame (12.5 ms): pitch, energy and what is done to the audio are given for each."""
+VOICED_HZ = 40.0
+"""Pitch below this has no voice. The networks draw 3 to 12 Hz there, never exactly 0 (VOICE: overriding)."""
 LEAD = 2
 """Frames kept before the first sound. The models make some 14, 350 ms for which people would wait. They need
 them to find their voice, so they are left out only where they cost: in the decoder."""
@@ -37,6 +40,176 @@ _TAIL = 2
 _FAINT = -2.0
 """Energy below this is not heard: the audio is under -50 dB there (seven sentences of af_heart). What the
 last phoneme is said to last does not tell: it takes in most of the silence after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedWord:
+    """A written word and its symbols in a plan: the first, and one past the last, signs after it left out."""
+
+    written: str
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ProsodyPlan:
+    """How a run of phonemes is to sound. Any voice that knows the symbols can render it.
+
+    Attributes:
+        symbols: n phonemes and signs of the voices' alphabet.
+        lengths: (n + 2,) int64, frames of 25 ms, each at least 1; the silences before and after come first
+            and last.
+        pitch: (2 * frames,) float32, Hz; below ``VOICED_HZ`` there is no voice.
+        energy: (2 * frames,) float32, the networks' own measure of loudness: vowels have 0.6 to 7.5, silence
+            less than -2.
+        gain: (2 * frames,) float32, dB that the audio is made louder.
+        tilt: (2 * frames,) float32, dB that what lies above 1.5 kHz is made louder.
+        breath: (2 * frames,) float32, 0 to 1, how much of the voice is replaced by breath (whisper).
+        words: in order.
+        heard: first and past last of the frames that are rendered: silence at the ends is left out.
+        stretch: times that the audio is played faster, for tempi that whole frames cannot give.
+    """
+
+    symbols: str
+    lengths: np.ndarray
+    pitch: np.ndarray
+    energy: np.ndarray
+    gain: np.ndarray
+    tilt: np.ndarray
+    breath: np.ndarray
+    words: tuple[PlannedWord, ...]
+    heard: tuple[int, int]
+    stretch: float = 1.0
+
+    @property
+    def frames(self) -> int:
+        """Frames of the plan, the silences at the ends included."""
+        return int(self.lengths.sum())
+
+    @property
+    def bounds(self) -> np.ndarray:
+        """(n + 1,) frame at which each symbol begins; the last is where the last symbol ends."""
+        return np.cumsum(self.lengths)[:-1]
+
+    @property
+    def seconds(self) -> float:
+        """Length of what is heard."""
+        return (self.heard[1] - self.heard[0]) * FRAME / RATE / self.stretch
+
+    def edit(self, **changes: Any) -> ProsodyPlan:
+        """The plan with some of its fields changed.
+
+        Raises:
+            TextError: they do not fit together; the message says what to change.
+        """
+        changed = replace(self, **changes)
+        changed.check()
+        return changed
+
+    def marks(self, base_ms: float = 0.0) -> list[Mark]:
+        """Times of its words in what is heard, in ms after ``base_ms``."""
+        bounds = (np.clip(self.bounds, *self.heard) - self.heard[0]) * (1000 * FRAME / RATE) / self.stretch
+        last = len(self.symbols)
+        return [
+            Mark(
+                word.written,
+                round(base_ms + bounds[min(word.begin, last)]),
+                round(base_ms + bounds[min(word.end, last)]),
+            )
+            for word in self.words
+        ]
+
+    def steps(self, per_symbol: np.ndarray) -> np.ndarray:
+        """A number for every symbol ((n + 2,), the silences included), spread over its half frames."""
+        return np.repeat(per_symbol, 2 * self.lengths)
+
+    def check(self) -> None:
+        """See ``edit``."""
+        n = len(self.symbols)
+        if len(self.lengths) != n + 2:
+            raise TextError(
+                f"lengths: {n} symbols and two silences want {n + 2} numbers, not {len(self.lengths)}"
+            )
+        if n == 0 or self.lengths.min() < 1:
+            raise TextError("lengths: every symbol lasts at least one frame (25 ms)")
+        if self.frames > MOST_FRAMES:
+            raise TextError(f"lengths: {self.frames} frames of 25 ms; a plan holds at most {MOST_FRAMES}")
+        for name, (low, high) in RANGES.items():
+            curve = getattr(self, name)
+            if curve.shape != (2 * self.frames,):
+                raise TextError(
+                    f"{name}: {self.frames} frames of 25 ms want {2 * self.frames} numbers, not {len(curve)}"
+                )
+            if not np.isfinite(curve).all() or curve.min() < low or curve.max() > high:
+                raise TextError(f"{name}: numbers must lie between {low:g} and {high:g}")
+        first, stop = self.heard
+        if not 0 <= first < stop <= self.frames:
+            raise TextError(f"heard: must be two frames in order, within 0 and {self.frames}")
+        if not 0.25 <= self.stretch <= 4:
+            raise TextError("stretch: must lie between 0.25 and 4")
+        at = 0
+        for word in self.words:
+            if not at <= word.begin <= word.end <= n:
+                raise TextError(
+                    f"words: {word.written!r} must lie after the word before it, within 0 and {n}"
+                )
+            at = word.begin
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data, exactly."""
+        plain: dict[str, Any] = {"symbols": self.symbols, "lengths": self.lengths.tolist()}
+        plain |= {name: [float(f"{x:.9g}") for x in getattr(self, name)] for name in RANGES}
+        plain["words"] = [[word.written, word.begin, word.end] for word in self.words]
+        return plain | {"heard": list(self.heard), "stretch": self.stretch}
+
+    @staticmethod
+    def from_json(plain: Mapping[str, Any]) -> ProsodyPlan:
+        """Raises ``TextError`` for what is no plan; the message says what to change."""
+        if not isinstance(plain, Mapping):
+            raise TextError("a plan is an object with symbols, lengths, pitch, …")
+        names = {field.name for field in fields(ProsodyPlan)}
+        if missing := sorted(names - set(plain)):
+            raise TextError(f"the plan lacks {', '.join(missing)}")
+        if others := sorted(set(plain) - names):
+            raise TextError(f"a plan has no {', '.join(others)}")
+        if not isinstance(plain["symbols"], str):
+            raise TextError("symbols: must be a string of phonemes")
+        try:
+            plan = ProsodyPlan(
+                symbols=plain["symbols"],
+                lengths=_whole_numbers(plain["lengths"]),
+                words=tuple(PlannedWord(str(w), int(b), int(e)) for w, b, e in plain["words"]),
+                heard=(int(plain["heard"][0]), int(plain["heard"][1])),
+                stretch=float(plain["stretch"]),
+                **{name: np.array(plain[name], np.float32).reshape(-1) for name in RANGES},
+            )
+        except (TypeError, ValueError, IndexError, OverflowError) as error:
+            raise TextError(
+                f"the plan holds something that is no number where one should be: {error}"
+            ) from error
+        if not math.isfinite(plan.stretch):
+            raise TextError("stretch: must lie between 0.25 and 4")
+        plan.check()
+        return plan
+
+
+RANGES = {
+    "pitch": (-100.0, 2000.0),
+    "energy": (-40.0, 40.0),
+    "gain": (-90.0, 24.0),
+    "tilt": (-24.0, 24.0),
+    "breath": (0.0, 1.0),
+}
+"""Lowest and highest number of every curve of a plan."""
+MOST_FRAMES = 8000
+"""Longest plan: 200 s."""
+
+
+def _whole_numbers(numbers: Any) -> np.ndarray:
+    given = np.array(numbers, np.float64).reshape(-1)
+    if not np.isfinite(given).all() or (given != np.round(given)).any():
+        raise ValueError("lengths are whole numbers of frames")
+    return given.astype(np.int64)
 
 
 def layout(phonemes: Sequence[str], vocabulary: dict[str, int]) -> tuple[str, list[tuple[int, int]]]:
@@ -67,31 +240,6 @@ def runs(symbols: str, limit: int) -> Iterator[tuple[int, int]]:
         yield begin, len(symbols)
 
 
-def word_marks(
-    words: Sequence[SpokenWord],
-    spans: Sequence[tuple[int, int]],
-    run: tuple[int, int],
-    bounds: np.ndarray,
-    base: int = 0,
-) -> list[Mark]:
-    """Times of the words that begin in a run.
-
-    Args:
-        words: of the whole clause.
-        spans: of the words, see ``layout``.
-        run: first symbol of the run, and one past its last.
-        bounds: (symbols of the run + 1,) frame at which each symbol begins; the last is the end of the last.
-        base: frames before the run.
-    """
-    first, stop = run
-    marks = []
-    for word, (begin, end) in zip(words, spans, strict=True):
-        if first <= begin < stop:
-            start_ms, end_ms = ((base + int(bounds[min(i, stop) - first])) * 25 for i in (begin, end))
-            marks.append(Mark(word.written, start_ms, end_ms))
-    return marks
-
-
 def whole_frames(lengths: np.ndarray) -> np.ndarray:
     """Lengths in whole frames, at least 1 each, whose running sum follows the exact one without drifting."""
     ends = [0]
@@ -112,20 +260,3 @@ def audible(symbols: str, energy: np.ndarray) -> tuple[int, int]:
     first, last = (int(heard[0]), int(heard[-1])) if len(heard) else (0, frames - 1)
     tail = _TAILS.get(symbols.rstrip(_NOT_SIGNS)[-1:], _TAIL)
     return max(0, first - LEAD), min(frames, last + 1 + tail)
-
-
-def session(path: Path, threads: int) -> Any:
-    """An ONNX model on the CPU (an ``InferenceSession``): small in memory, leaves waiting cores to others.
-
-    Typed as Any: its ``run`` is declared to return sparse tensors and maps, too, which no model here does.
-    """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    # Pieces differ in length, and a plan of the memory is kept for every length there was. Without plans, and
-    # with the arena to reuse blocks, ten seconds of Kokoro peak at 0.46 GB instead of 1.06, and are quicker.
-    options.enable_mem_pattern = False
-    # The language model writes at the same time on the same cores.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

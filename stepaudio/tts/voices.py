@@ -278,7 +278,7 @@ class Speaker:
 
         return hibari.Hibari(
             self._store.path("hibari"),
-            self._store.derived("hibari", hibari.RECIPE, hibari.expose_durations),
+            self._store.derived("hibari", hibari.RECIPE, hibari.split),
             self._pronouncer,
         )
 
