@@ -143,7 +143,13 @@ class Engine:
         return self._run(self._ask(question, history, on_event))
 
     def say(
-        self, text: str, *, voice: str | None = None, speed: float | None = None, language: str | None = None
+        self,
+        text: str,
+        *,
+        voice: str | None = None,
+        speed: float | None = None,
+        language: str | None = None,
+        style: SpeechStyle | None = None,
     ) -> Iterator[Speech]:
         """Speak a text, piece by piece as it is made; ``core.audio.join`` makes one of the pieces.
 
@@ -152,6 +158,8 @@ class Engine:
             voice: a voice id, None: the configured one.
             speed: 0.5..2, None: the configured one.
             language: "en" or "zh"; None: each piece by its script.
+            style: how to say it, where no tag in the text says another; ``speed`` and ``language`` fill its
+                gaps.
 
         Returns:
             Pieces whose ``audio.start`` and marks count from the start of the text.
@@ -161,7 +169,8 @@ class Engine:
             ConfigError: an unknown voice or language (the message names the nearest).
         """
         dialect = None if language is None else _dialect(language)
-        style = SpeechStyle(speed=self.config.tts.speed if speed is None else speed, dialect=dialect)
+        base = SpeechStyle(speed=self.config.tts.speed if speed is None else speed, dialect=dialect)
+        style = base if style is None else style.over(base)
         return self._say(text, None if voice is None else self.speaker.find(voice), style)
 
     def transcribe(
