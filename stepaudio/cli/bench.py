@@ -18,6 +18,7 @@ def add_commands(commands: Any) -> None:
         ("turn", "from the end of a spoken question to the first audio of the answer"),
         ("asr", "recognition: speed and errors beside stock faster-whisper"),
         ("tts", "voices: speed beside the stock model, and own voice heard by own ears"),
+        ("voice", "voices: whether they do what they are asked, from speed to singing, to listen to"),
         ("llm", "language model: right answers, tokens a second, first token"),
         ("tokenizer", "speech as codes: speed with random weights of the public size"),
         ("vocoder", "Step's voice in chunks: error and joins by look-ahead, with random weights"),
@@ -39,6 +40,11 @@ def add_commands(commands: Any) -> None:
             )
             command.add_argument("--url", help="a running server (default: one of its own)")
             command.add_argument("--key", help="key of the server")
+        if name == "voice":
+            command.add_argument("--only", metavar="GROUP,…", help="identity, streaming, speed, pitch, …")
+            command.add_argument(
+                "--report", type=Path, metavar="FILE.html", help="a page with every case to listen to"
+            )
         if name == "window":
             command.add_argument(
                 "--sizes", metavar="NAME=N,…", help="layers, hidden, inner, heads, groups, vocabulary"
@@ -59,6 +65,8 @@ def _bench(options: argparse.Namespace) -> None:
     if options.bench == "sessions":
         more = {"url": options.url, "key": options.key}
         more |= {"only": options.only.split(",")} if options.only else {}
+    if options.bench == "voice":
+        more = {"only": options.only.split(",") if options.only else (), "report": options.report}
     if options.bench == "window":
         more = module.read(options.sizes, options.ceilings)
     data = Path() if options.bench == "window" else _data(options.data)
