@@ -128,6 +128,9 @@ class TTSConfig(_Section):
     voice: str = Field(default="auto", description="voice for all languages, or auto: one per language")
     voice_en: str = Field(default="af_heart", description="voice for English when voice is auto")
     voice_zh: str = Field(default="zf_xiaobei", description="voice for Chinese when voice is auto")
+    voices: Path | None = Field(
+        default=None, description="folder of mixed and cloned voices; default: in the user's data folder"
+    )
     fast: str = Field(
         default="hibari",
         description="voice for clauses that the best voice cannot have ready in time; none: never",

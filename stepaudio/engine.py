@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from stepaudio.tokenizer.dual import DualTokenizer
     from stepaudio.tokenizer.growing import GrowingCodes
     from stepaudio.tts.text import Pronouncer
+    from stepaudio.tts.voicebank import VoiceBank
     from stepaudio.tts.voices import OneEngine, Speaker
 
 Audio = AudioChunk | Path | str | bytes | BinaryIO
@@ -345,7 +346,14 @@ class Engine:
 
         if self.config.tts.model != "kokoro":
             return OneEngine(self._step_voice(), self.config.tts.voice)
-        return Speaker(self.store, self.config.tts, self.pronouncer)
+        return Speaker(self.store, self.config.tts, self.pronouncer, self.voice_bank)
+
+    @cached_property
+    def voice_bank(self) -> VoiceBank:
+        """The voices that were mixed or cloned and kept."""
+        from stepaudio.tts.voicebank import VoiceBank, default_folder
+
+        return VoiceBank(self.config.tts.voices or default_folder())
 
     @cached_property
     def pronouncer(self) -> Pronouncer:

@@ -25,6 +25,7 @@ class Voice:
         language: its native language and region, BCP 47 ("en-US", "en-GB", "cmn").
         gender: "female" or "male".
         licence: SPDX name of the licence of its weights.
+        origin: "stock" (it came with the engine), "mixed" (of stock voices) or "cloned" (from a recording).
     """
 
     id: str
@@ -32,6 +33,7 @@ class Voice:
     language: str
     gender: str
     licence: str
+    origin: str = "stock"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,12 +36,13 @@ from stepaudio.tts.base import Capabilities, Speech, Voice
 from stepaudio.tts.expression import SPEEDS
 from stepaudio.tts.graph import Graph, session
 from stepaudio.tts.prosody import FRAME, RATE, ProsodyPlan, whole_frames
-from stepaudio.tts.voices import KOKORO, language_of
+from stepaudio.tts.voicebank import Character, VoiceBank, mixed
+from stepaudio.tts.voices import KOKORO, find, is_mix, language_of, parse_mix
 
 if TYPE_CHECKING:
     from stepaudio.tts.text import Pronouncer
 
-RECIPE = "split-3"
+RECIPE = "split-4"
 """Names what ``split`` makes (for ``ModelStore.derived``); it changes when that does."""
 
 MAX_TOKENS = 500
@@ -56,6 +57,9 @@ before it is played. The last number is for all that follow; it bounds the memor
 
 KEPT_DRAFTS = 4
 """Drafts that are remembered (5 kB a phoneme)."""
+
+KEPT_MANNERS = 64
+"""Voices that are remembered (1 MB each); anybody may ask for any mix."""
 
 MODEL = "kokoro-v1.0.int8.onnx"
 # Names inside the published graph, with shapes.
@@ -94,6 +98,7 @@ class Kokoro:
             written.
         pronouncer: written text -> words with phonemes.
         threads: CPU threads.
+        bank: voices that were mixed or cloned and kept.
     """
 
     rate = RATE
@@ -101,21 +106,30 @@ class Kokoro:
     limit = MAX_TOKENS
 
     def __init__(
-        self, model: Path, voices: Path, derived: Path, pronouncer: Pronouncer, *, threads: int = 2
+        self,
+        model: Path,
+        voices: Path,
+        derived: Path,
+        pronouncer: Pronouncer,
+        *,
+        threads: int = 2,
+        bank: VoiceBank | None = None,
     ) -> None:
         self.vocabulary: dict[str, int] = json.loads((model / "vocab.json").read_text("utf-8"))["vocab"]
         self._voices, self._derived, self._pronouncer, self._threads = voices, derived, pronouncer, threads
+        self._bank = bank
         self._text = session(derived / "text.onnx", threads)
         self._prosody = session(derived / "prosody.onnx", threads)
         self._blocks = session(derived / "blocks.onnx", threads)
         self._generator = session(derived / "generator.onnx", threads)
-        self._known: dict[str, _Manner] = {}
+        self._known: dict[tuple[str, tuple[int, int] | None], _Manner] = {}
         self._drafts: dict[tuple[str, str], _Draft] = {}
         self._lock = threading.Lock()
 
     def voices(self) -> tuple[Voice, ...]:
-        """The official voices, as far as their files are there."""
-        return tuple(voice for voice in KOKORO if (self._voices / f"{voice.id}.bin").is_file())
+        """The official voices, as far as their files are there, and those that were kept."""
+        stock = tuple(voice for voice in KOKORO if (self._voices / f"{voice.id}.bin").is_file())
+        return stock + (self._bank.voices() if self._bank else ())
 
     def synthesize(self, clause: Clause, voice: Voice) -> Iterator[Speech]:
         """Speak a clause piece by piece. The first clause that a voice ever speaks takes seconds longer.
@@ -134,9 +148,11 @@ class Kokoro:
 
     def draft(self, symbols: str, voice: Voice) -> _Draft:
         """See ``ProsodyModel``; raises as ``synthesize``."""
+        character = self._manner(voice.id).character
         with self._lock:
             known = self._drafts.pop((symbols, voice.id), None)
-        known = known or self._draft(symbols, self._manner(voice.id).table)
+        if known is None or known.character is not character:  # another voice may have that name by now
+            known = self._draft(symbols, character)
         with self._lock:  # the last ones are kept: a plan is rendered right after it was made
             self._drafts[symbols, voice.id] = known
             if len(self._drafts) > KEPT_DRAFTS:
@@ -151,21 +167,40 @@ class Kokoro:
         skipped, last = plan.heard
         tail = np.zeros(FADE, np.float32)  # the first piece is faded in, the last one out
         for begin, end in pieces(last - skipped, 0 if soon else len(PIECES)):
-            samples = self._decode(rendered, skipped + begin, skipped + end, statistics)
+            samples = self._decode(
+                rendered, skipped + begin, skipped + end, statistics, manner.character.equaliser
+            )
             samples[:FADE] = blend(tail, samples[:FADE])
             samples, tail = np.split(samples, [(end - begin) * FRAME])
             if end == last - skipped:
                 samples[-FADE:] = blend(samples[-FADE:], np.zeros(FADE, np.float32))
             yield samples
 
-    def _draft(self, symbols: str, table: np.ndarray) -> _Draft:
+    def render_whole(self, plan: ProsodyPlan, voice: Voice, *, foretold: bool = False) -> np.ndarray:
+        """Audio of all frames of a plan at once, the silence at its ends included; raises as ``synthesize``.
+
+        As published, the generator normalises by what it measures over the whole: a plan that nobody changed
+        gives the published model's audio, bit for bit.
+
+        Args:
+            foretold: normalise by the voice's foretold statistics instead, as ``render`` does.
+        """
+        manner = self._manner(voice.id)
+        blocked = self._blocked(plan, self.draft(plan.symbols, voice))
+        inputs = blocked.cut(0, plan.frames)
+        if foretold:
+            inputs["statistics"] = manner.statistics(plan.energy.mean())
+            return self._generator.run(["audio"], inputs)[0]
+        return session(self._derived / "measure.onnx", self._threads).run(["audio"], inputs)[0]
+
+    def _draft(self, symbols: str, character: Character) -> _Draft:
         tokens = np.array([[0, *(self.vocabulary[symbol] for symbol in symbols), 0]])
-        style = table[min(len(symbols), len(table) - 1)]  # a row for every length
+        style = character.table[min(len(symbols), len(character.table) - 1)]  # a row for every length
         features, text, exact = self._text.run(
             [_FEATURES, _TEXT, _LENGTHS],
             {"tokens": tokens, "style": style, "speed": np.ones(1, np.float32)},
         )
-        return _Draft(self._prosody, exact[0], features, text, style)
+        return _Draft(self._prosody, character, exact[0] / character.tempo, features, text, style)
 
     def _blocked(self, plan: ProsodyPlan, draft: _Draft) -> _Blocked:
         pitch, energy = plan.pitch[None], plan.energy[None]
@@ -175,39 +210,80 @@ class Kokoro:
         )
         return _Blocked(pitch, energy, blocks, draft.style)
 
-    def _decode(self, plan: _Blocked, begin: int, end: int, statistics: np.ndarray) -> np.ndarray:
+    def _decode(
+        self, plan: _Blocked, begin: int, end: int, statistics: np.ndarray, equaliser: np.ndarray
+    ) -> np.ndarray:
         """Audio of some frames, and of ``FADE`` samples after them where there are any."""
         low, high = max(0, begin - CONTEXT), min(plan.frames, end + CONTEXT)
         (samples,) = self._generator.run(None, plan.cut(low, high) | {"statistics": statistics})
+        if len(equaliser):  # it is shorter than the context, so joins stay what they are
+            samples = np.convolve(samples, equaliser, "same").astype(np.float32)
         stop = (end - low) * FRAME + (FADE if end < plan.frames else 0)
         return samples[(begin - low) * FRAME : stop].copy()
 
-    def _manner(self, id: str) -> _Manner:
-        with self._lock:
-            if id not in self._known:
-                path = self._voices / f"{id}.bin"
-                if not path.is_file():
-                    raise unknown("Kokoro voice", id, [voice.id for voice in self.voices()])
-                table = np.fromfile(path, "<f4").reshape(-1, 1, 256)
-                kept = self._derived / f"{id}.npz"
-                try:
-                    with np.load(kept) as file:
-                        manner = _Manner(table, file["energies"], file["means"], file["variances"])
-                except (OSError, ValueError, KeyError, EOFError, BadZipFile):  # not there, or cut short
-                    manner = self._measure(table, _TYPICAL["cmn" if id.startswith("z") else "en"])
-                    _keep(manner, kept)
-                self._known[id] = manner
-            return self._known[id]
+    def measure(self, character: Character) -> dict[str, np.ndarray]:
+        """What the generator's normalisation sees of a voice while it says typical things (seconds of work):
+        what ``Character.measured`` holds."""
+        manner = self._measure(character)
+        return {"energies": manner.energies, "means": manner.means, "variances": manner.variances}
 
-    def _measure(self, table: np.ndarray, typical: Sequence[str]) -> _Manner:
+    def stock(self, id: str) -> np.ndarray:
+        """The table of an official voice: (510, 1, 256) float32.
+
+        Raises:
+            ConfigError: there is no file of it.
+        """
+        path = self._voices / f"{id}.bin"
+        if not path.is_file():
+            raise unknown("Kokoro voice", id, [voice.id for voice in self.voices()])
+        return np.fromfile(path, "<f4").reshape(-1, 1, 256)
+
+    def _manner(self, id: str) -> _Manner:
+        kept = self._bank.stamp(id) if self._bank else None
+        with self._lock:
+            manner = self._known.pop((id, kept), None) or self._new_manner(id, kept is not None)
+            self._known[id, kept] = manner  # the latest
+            if len(self._known) > KEPT_MANNERS:
+                del self._known[next(iter(self._known))]
+            return manner
+
+    def _new_manner(self, id: str, kept: bool) -> _Manner:
+        character = self._character(id, kept)
+        if kept or is_mix(id):  # a kept voice has what was measured with it, and is removed with it
+            return _known_manner(character, character.measured) or self._measure(character)
+        return self._measured_once(id, character)
+
+    def _character(self, id: str, kept: bool) -> Character:
+        if kept and self._bank:
+            return self._bank.load(id).character
+        if is_mix(id):
+            return mixed(parse_mix(id), self.stock)
+        return Character(self.stock(id), find(id).language)
+
+    def _measured_once(self, id: str, character: Character) -> _Manner:
+        path = self._derived / f"{id}.npz"
+        try:
+            with np.load(path) as file:
+                manner = _known_manner(character, file)
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):  # not there, or cut short
+            manner = None
+        if manner is None:
+            manner = self._measure(character)
+            _keep(manner, path)
+        return manner
+
+    def _measure(self, character: Character) -> _Manner:
         measuring = session(self._derived / "measure.onnx", self._threads)
-        plans = sorted((self._typical(symbols, table) for symbols in typical), key=lambda p: p.energy.mean())
+        typical = _TYPICAL["cmn" if character.language == "cmn" else "en"]
+        plans = sorted(
+            (self._typical(symbols, character) for symbols in typical), key=lambda p: p.energy.mean()
+        )
         found = [measuring.run(["statistics"], plan.cut(0, plan.frames))[0] for plan in plans]
         means, variances = np.split(np.stack(found), 2, axis=2)
-        return _Manner(table, np.array([plan.energy.mean() for plan in plans]), means, variances)
+        return _Manner(character, np.array([plan.energy.mean() for plan in plans]), means, variances)
 
-    def _typical(self, symbols: str, table: np.ndarray) -> _Blocked:
-        draft = self._draft(symbols, table)
+    def _typical(self, symbols: str, character: Character) -> _Blocked:
+        draft = self._draft(symbols, character)
         lengths = whole_frames(draft.lengths)
         pitch, energy = draft.contours(lengths)
         nothing = np.zeros_like(pitch)
@@ -222,12 +298,14 @@ class _Draft:
 
     Attributes:
         prosody: the network that draws pitch and energy.
+        character: of the voice.
         features: (1, symbols + 2, 640) float32.
         text: (1, 512, symbols + 2) float32.
         style: (1, 256) float32.
     """
 
     prosody: Any
+    character: Character
     lengths: np.ndarray
     features: np.ndarray
     text: np.ndarray
@@ -240,7 +318,7 @@ class _Draft:
             [_PITCH, _ENERGY],
             {_FEATURES: self.features, _ALIGNMENT: alignment, "style": self.style},
         )
-        return pitch[0], energy[0]
+        return self.character.melody(pitch[0]), energy[0]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -248,13 +326,13 @@ class _Manner:
     """A voice, and what the generator measured while it said typical things.
 
     Attributes:
-        table: (510, 1, 256) float32, the style for every number of phonemes.
+        character: style and melody.
         energies: (n,) mean energy of the typical utterances, rising.
         means: (n, 1, channels, 1) float32, over time, of all that is normalised.
         variances: the same of the variances.
     """
 
-    table: np.ndarray
+    character: Character
     energies: np.ndarray
     means: np.ndarray
     variances: np.ndarray
@@ -332,6 +410,13 @@ def blend(old: np.ndarray, new: np.ndarray) -> np.ndarray:
     return old * (1 - weight) + new * weight
 
 
+def _known_manner(character: Character, measured: Mapping[str, np.ndarray]) -> _Manner | None:
+    """A voice whose statistics were measured before, None if they were not."""
+    if "energies" not in measured:
+        return None
+    return _Manner(character, measured["energies"], measured["means"], measured["variances"])
+
+
 def _keep(manner: _Manner, path: Path) -> None:
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
@@ -349,7 +434,7 @@ def split(model: Path, out: Path) -> None:
 
     The generator has two inputs that the published graph has not: ``phase`` (1, 1, 9), see ``source_phase``,
     and ``statistics`` (1, 2 * n, 1), the means of all channels that it normalises and then their variances,
-    which ``measure.onnx`` (the generator as published) gives as an output.
+    which ``measure.onnx`` (the generator as published) gives as an output, beside the audio.
 
     Args:
         model: folder with the published model.
@@ -396,7 +481,8 @@ def split(model: Path, out: Path) -> None:
     statistics = {"statistics": (floats, [1, 2 * sum(sizes), 1])}
     joined = helper.make_node("Concat", measured, ["statistics"], axis=1)
     graph.add(joined)
-    graph.write(out / "measure.onnx", inputs, statistics)
+    audio = {"audio": (floats, ["samples"])}
+    graph.write(out / "measure.onnx", inputs, {**audio, **statistics})
 
     graph.nodes.remove(joined)
     given = {name: f"{name}_given" for name in measured}
@@ -405,7 +491,7 @@ def split(model: Path, out: Path) -> None:
     graph.constant("statistics_sizes", np.array(sizes + sizes, np.int64))
     graph.add(helper.make_node("Split", ["statistics", "statistics_sizes"], list(given.values()), axis=1))
     _fold_normalisation(graph, set(given.values()))
-    graph.write(out / "generator.onnx", {**inputs, **statistics}, {"audio": (floats, ["samples"])})
+    graph.write(out / "generator.onnx", {**inputs, **statistics}, audio)
 
 
 def _fold_normalisation(graph: Graph, means: set[str]) -> None:

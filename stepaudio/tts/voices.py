@@ -16,13 +16,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from stepaudio.core.clauses import Clause
-from stepaudio.core.errors import unknown
+from stepaudio.core.errors import ConfigError, unknown
 from stepaudio.core.style import SpeechStyle
 from stepaudio.models import ModelStore
 from stepaudio.tts.base import Speech, Synthesizer, Voice
 
 if TYPE_CHECKING:
     from stepaudio.tts.text import Pronouncer
+    from stepaudio.tts.voicebank import VoiceBank
 
 _KOKORO_LANGUAGES = {  # first letter of a Kokoro voice
     "a": "en-US",
@@ -86,8 +87,83 @@ LANGUAGES = {"kokoro": frozenset({"en", "zh"}), "hibari": frozenset({"en"})}
 """What engines can read, known before they are loaded."""
 
 
+MIXED_AT_MOST = 8
+"""Voices in either half of a mix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """A voice made of stock voices of Kokoro, whose style has two halves that need not be of one voice.
+
+    Attributes:
+        timbre: how it sounds: voices and their shares, which add up to 1.
+        prosody: how it speaks (melody, lengths of sounds), likewise.
+    """
+
+    timbre: tuple[tuple[str, float], ...]
+    prosody: tuple[tuple[str, float], ...]
+
+    def __str__(self) -> str:
+        timbre, prosody = (
+            "+".join(f"{voice}*{share:.3g}" if len(half) > 1 else voice for voice, share in half)
+            for half in (self.timbre, self.prosody)
+        )
+        return timbre if timbre == prosody else f"{timbre}/{prosody}"
+
+    @property
+    def voice(self) -> Voice:
+        """As what it is listed: it sounds like the largest share, and speaks like it."""
+        sound, speech = (find(max(half, key=lambda part: part[1])[0]) for half in (self.timbre, self.prosody))
+        return Voice(str(self), "kokoro", speech.language, sound.gender, sound.licence, "mixed")
+
+
+def is_mix(text: str) -> bool:
+    """Whether this is no name but asks for a mix."""
+    return any(sign in text for sign in "*+/")
+
+
+def parse_mix(expression: str) -> Mix:
+    """Read "af_heart*0.6+am_adam*0.4", or with timbre and prosody apart "af_heart/am_michael".
+
+    Shares are relative; a voice without one has the share 1.
+
+    Raises:
+        ConfigError: it is written in another way, or names a voice that cannot be mixed.
+    """
+    halves = expression.split("/")
+    if len(halves) > 2:
+        raise ConfigError(f"the mix {expression!r} has more than one /: write TIMBRE/PROSODY")
+    parsed = [_parse_half(half, expression) for half in halves]
+    return Mix(parsed[0], parsed[-1])
+
+
+def _parse_half(text: str, expression: str) -> tuple[tuple[str, float], ...]:
+    shares: dict[str, float] = {}
+    for term in text.split("+"):
+        name, star, number = (part.strip() for part in term.partition("*"))
+        try:
+            share = float(number) if star else 1.0
+        except ValueError:
+            share = math.nan
+        if not name or not 0 < share < math.inf:
+            raise ConfigError(
+                f"the mix {expression!r} cannot be read at {term.strip()!r}: write voices and shares above "
+                "0, like af_heart*0.6+am_adam*0.4"
+            )
+        voice = next((v for v in CATALOGUE if v.id == OPENAI.get(name, name)), None)
+        if voice is None:
+            raise unknown("stock voice to mix", name, [v.id for v in KOKORO])
+        if voice.engine != "kokoro":
+            raise ConfigError(f"{name} cannot be mixed, only Kokoro's voices can: af_heart, am_michael, ...")
+        shares[voice.id] = shares.get(voice.id, 0.0) + share
+    if len(shares) > MIXED_AT_MOST:
+        raise ConfigError(f"the mix {expression!r} is of {len(shares)} voices: take {MIXED_AT_MOST} at most")
+    whole = sum(shares.values())
+    return tuple((name, share / whole) for name, share in shares.items())
+
+
 def find(id: str) -> Voice:
-    """The voice of that name.
+    """The stock voice of that name, or the mix of that expression.
 
     Raises:
         ConfigError: there is none; the message names the nearest.
@@ -95,6 +171,8 @@ def find(id: str) -> Voice:
     for voice in CATALOGUE:
         if voice.id == id:
             return voice
+    if is_mix(id):
+        return parse_mix(id).voice
     raise unknown("voice", id, [voice.id for voice in CATALOGUE])
 
 
@@ -181,15 +259,19 @@ class Speaker:
         store: where the models are.
         settings: which voices to use, and CPU threads.
         pronouncer: written text -> words with phonemes, shared by the engines.
+        bank: voices that were mixed or cloned and kept; None: there are only stock voices.
 
     Raises:
         ConfigError: the settings name a voice that does not exist.
     """
 
-    def __init__(self, store: ModelStore, settings: Settings, pronouncer: Pronouncer) -> None:
+    def __init__(
+        self, store: ModelStore, settings: Settings, pronouncer: Pronouncer, bank: VoiceBank | None = None
+    ) -> None:
         self._store, self._pronouncer, self._threads = store, pronouncer, settings.threads
-        self._pinned = None if settings.voice == "auto" else find(settings.voice)
-        self._of_language = {"en": find(settings.voice_en), "zh": find(settings.voice_zh)}
+        self._bank = bank
+        self._pinned = None if settings.voice == "auto" else self.find(settings.voice)
+        self._of_language = {"en": self.find(settings.voice_en), "zh": self.find(settings.voice_zh)}
         self._fast = None if settings.fast == "none" else find(settings.fast)
         # Of an idle laptop; corrected by every clause.
         self._pace = {"kokoro": Pace(0.35, 0.25), "hibari": Pace(0.04, 0.02)}
@@ -197,11 +279,13 @@ class Speaker:
     def voices(self) -> tuple[Voice, ...]:
         """All voices, the default first."""
         default = self._pinned or self._of_language["en"]
-        return (default, *(voice for voice in CATALOGUE if voice != default))
+        kept = self._bank.voices() if self._bank else ()
+        return (default, *(voice for voice in (*CATALOGUE, *kept) if voice != default))
 
     def find(self, id: str) -> Voice:
-        """The voice of one of our names, or of OpenAI's; raises ``ConfigError``, which names the nearest."""
-        return named(id)
+        """The voice of one of our names, of OpenAI's, of a mix, or of a voice that was kept; raises
+        ``ConfigError``, which names the nearest."""
+        return self._bank.find(id) if self._bank else named(id)
 
     def candidates(self, clause: Clause, voice: Voice | None = None) -> list[Voice]:
         """Voices that may speak a clause, best first; ``voice`` is asked for, if it can read the text."""
@@ -270,6 +354,7 @@ class Speaker:
             self._store.derived("kokoro-82m", kokoro.RECIPE, kokoro.split),
             self._pronouncer,
             threads=self._threads,
+            bank=self._bank,
         )
 
     @cached_property
