@@ -19,25 +19,26 @@ from itertools import pairwise
 import numpy as np
 import opencc
 import rjieba
-from pypinyin import Style, lazy_pinyin
+from pypinyin import Style, lazy_pinyin, pinyin
 from pypinyin.constants import PHRASES_DICT
 
 from stepaudio.tts.text.tables import rows, table, words
+from stepaudio.tts.text.tones import Syllable
 
 # --- pinyin -> phonemes ------------------------------------------------------------------------
 # The alphabet that Kokoro learned Mandarin with: IPA with an arrow for the tone after the main vowel
 # (0 marks the place). First tone →, second ↗, third ↓, fourth ↘, neutral nothing.
 
-_INITIALS = {
+INITIALS = {
     "b": "p", "p": "pʰ", "m": "m", "f": "f", "d": "t", "t": "tʰ", "n": "n", "l": "l", "g": "k", "k": "kʰ", "h": "x",
     "j": "ʨ", "q": "ʨʰ", "x": "ɕ", "zh": "ꭧ", "ch": "ꭧʰ", "sh": "ʂ", "r": "ɻ", "z": "ʦ", "c": "ʦʰ", "s": "s", "": "",
 }  # fmt: skip
-_FINALS = {
+FINALS = {
     "a": "a0", "ai": "ai0", "an": "a0n", "ang": "a0ŋ", "ao": "au0", "e": "ɤ0", "ei": "ei0", "en": "ə0n", "eng": "ə0ŋ",
     "er": "ɚ0", "i": "i0", "ia": "ja0", "ian": "jɛ0n", "iang": "ja0ŋ", "iao": "jau0", "ie": "je0", "in": "i0n",
     "iou": "jou0", "ing": "i0ŋ", "iong": "jʊ0ŋ", "ong": "ʊ0ŋ", "ou": "ou0", "u": "u0", "uei": "wei0", "ua": "wa0",
     "uai": "wai0", "uan": "wa0n", "uen": "wə0n", "uang": "wa0ŋ", "ueng": "wə0ŋ", "uo": "wo0", "o": "wo0", "v": "y0",
-    "ve": "ɥe0", "van": "ɥɛ0n", "vn": "y0n",
+    "ve": "ɥe0", "van": "ɥɛ0n", "vn": "y0n", "-i": "ɨ0",
 }  # fmt: skip
 _WHOLE = {  # written without an initial, or irregular
     "yi": "i", "ya": "ia", "yan": "ian", "yang": "iang", "yao": "iao", "ye": "ie", "yin": "in", "you": "iou",
@@ -68,25 +69,35 @@ def ipa(pinyin: str) -> str:
     Args:
         pinyin: with a tone digit 1-5 (5 or none: neutral), ü as v.
     """
+    initial, final, tone = split(pinyin)
+    arrow = _TONES.get(tone, "")
+    if not initial and final in _ODD:
+        return _ODD[final].replace("0", arrow)
+    return (INITIALS[initial] + FINALS[final]).replace("0", arrow) if final else ""
+
+
+@lru_cache(2048)
+def split(pinyin: str) -> tuple[str, str, str]:
+    """Initial, final and tone of a syllable: "liu4" -> ("l", "iou", "4"). ("", "", "5") for what is none.
+
+    Finals are spelt in full ("iou", "uen", "van"), that of zhi and zi "-i"; "" is the initial of yi and an.
+    """
     syllable, tone = (pinyin[:-1], pinyin[-1]) if pinyin[-1:].isdigit() else (pinyin, "5")
     syllable = syllable.replace("ü", "v").replace("u:", "v")
     if syllable in _ODD:
-        return _ODD[syllable].replace("0", _TONES.get(tone, ""))
+        return "", syllable, tone
     if syllable in _WHOLE:
-        initial, final = "", _WHOLE[syllable]
-    else:
-        match = _SYLLABLE.fullmatch(syllable)
-        if not match:
-            return ""
-        initial, final = match.groups()
-        if initial in ("j", "q", "x") and final[0] == "u":
-            final = "v" + final[1:]
-        final = _SHORT.get(final, final)
+        return "", _WHOLE[syllable], tone
+    match = _SYLLABLE.fullmatch(syllable)
+    if not match:
+        return "", "", "5"
+    initial, final = match.groups()
+    if initial in ("j", "q", "x") and final[0] == "u":
+        final = "v" + final[1:]
+    final = _SHORT.get(final, final)
     if final == "i" and initial in ("zh", "ch", "sh", "r", "z", "c", "s"):
-        sound = "ɨ0"
-    else:
-        sound = _FINALS.get(final, "")
-    return (_INITIALS[initial] + sound).replace("0", _TONES.get(tone, "")) if sound else ""
+        final = "-i"
+    return (initial, final, tone) if final in FINALS else ("", "", "5")
 
 
 # --- a character that stands alone -------------------------------------------------------------
@@ -181,6 +192,12 @@ def _lookup(word: str) -> tuple[str, ...]:
     )
 
 
+@lru_cache(4096)
+def _lookup_all(char: str) -> tuple[str, ...]:
+    found = pinyin(char, style=Style.TONE3, heteronym=True, neutral_tone_with_five=True, errors="ignore")
+    return tuple(found[0]) if found else ("",)
+
+
 class Mandarin:
     """Readings of Chinese text."""
 
@@ -196,8 +213,8 @@ class Mandarin:
             simple if len(simple) == len(text) else "".join(self._simplify(char)[:1] or char for char in text)
         )
 
-    def phonemes(self, text: str, start: int, end: int) -> tuple[list[str], list[int]]:
-        """Phonemes of the run of Chinese characters ``text[start:end]``, the rest being context.
+    def syllables(self, text: str, start: int, end: int) -> tuple[list[Syllable], list[int]]:
+        """The run of Chinese characters ``text[start:end]``, the rest being context.
 
         Args:
             text: simplified, with the punctuation that is heard; other scripts may occur in the context.
@@ -205,13 +222,10 @@ class Mandarin:
             end: one past its last character.
 
         Returns:
-            One string a character, and where in the run its words begin.
+            One syllable a character, whose tone is in its phonemes, and where in the run words begin.
         """
-        starts, at = [], 0
-        for word in rjieba.cut(text[start:end]):  # for the pauses, also words that no dictionary has
-            starts.append(at)
-            at += len(word)
-        return [ipa(reading) for reading in self.readings(text, start, end)], starts
+        found = [Syllable(reading, ipa(reading)) for reading in self.readings(text, start, end)]
+        return found, word_starts(text[start:end])
 
     def words(self, text: str) -> list[str]:
         """Words to look up in a run of Chinese characters: known ones; neighbours that form a phrase are one."""
@@ -233,8 +247,12 @@ class Mandarin:
             index += best
         return words
 
-    def readings(self, context: str, begin: int, end: int) -> list[str]:
-        """As ``phonemes``, in pinyin: one syllable ("hao3") a character, with the tones of running speech."""
+    def readings(self, context: str, begin: int, end: int, *, running: bool = True) -> list[str]:
+        """As ``syllables``, in pinyin: one syllable ("hao3") a character.
+
+        Args:
+            running: with the tones of running speech; else those that each character has by itself.
+        """
         text = context[begin:end]
         words = self.words(text)
         readings: list[str] = []
@@ -267,7 +285,7 @@ class Mandarin:
             places = [begin - low + place for place in undecided]
             for place, reading in zip(undecided, self._polyphones(context[low:high], places), strict=True):
                 readings[place] = reading
-        return sandhi(text, readings, starts)
+        return sandhi(text, readings, starts) if running else readings
 
     def _alone(self, char: str, context: str, at: int, words: list[str], number: int) -> str | None:
         """Reading of a one-character word by rule, None where there is no rule."""
@@ -282,6 +300,20 @@ class Mandarin:
             if before_rule.search(left) and after_rule.search(right):
                 return reading
         return None
+
+
+def word_starts(text: str) -> list[int]:
+    """Where words begin, also those that no dictionary has: there a voice may pause."""
+    starts, at = [], 0
+    for word in rjieba.cut(text):
+        starts.append(at)
+        at += len(word)
+    return starts
+
+
+def alone(char: str) -> str:
+    """Reading of a character by itself, with its full tone where it has one: "hao3"."""
+    return next((reading for reading in _lookup_all(char) if reading[-1] != "5"), _lookup(char)[0])
 
 
 _COUNTING = set("零一二三四五六七八九点幺")

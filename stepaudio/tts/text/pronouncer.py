@@ -1,4 +1,5 @@
-"""From a text as written to words as spoken, in English, Mandarin, and both in one sentence."""
+"""From a text as written to words as spoken, in English, Mandarin, and both in one sentence; Chinese text in
+the dialect that is asked for."""
 
 from __future__ import annotations
 
@@ -7,12 +8,13 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from stepaudio.tts.text import chinese, english
+from stepaudio.tts.text import chinese, colloquial, english
 from stepaudio.tts.text.chinese import is_han
 from stepaudio.tts.text.markup import plain
 from stepaudio.tts.text.rules import Piece
+from stepaudio.tts.text.tones import Syllable, Tone
 
 if TYPE_CHECKING:
     from stepaudio.tts.text.mandarin import Mandarin
@@ -44,6 +46,8 @@ _STRENGTH = {sign: strength for strength, sign in enumerate(",—:;.…!?")}
 _WIDE = str.maketrans(",.!?:;", "，。！？：；")
 _WIDE_SIGNS = "，。！？：；"
 _SIGNS_OF_MELODY = "".join(_STRENGTH)
+_COLLOQUIAL = {"cmn-sichuan": "sichuanese", "yue": "cantonese"}
+"""Dialects with words of their own, and the names of their tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +60,15 @@ class SpokenWord:
         spoken: in words ("three dollars fifty cents"); a sign that shapes the melody may follow.
         phonemes: in Kokoro's alphabet, with that sign and the space to the next word.
         language: "en" or "zh".
+        tones: of its syllables, by their places in ``phonemes``, where a dialect has its own; () where the
+            voice knows them.
     """
 
     written: str
     spoken: str
     phonemes: str
     language: str
+    tones: tuple[Tone, ...] = ()
 
 
 @dataclass(slots=True)
@@ -72,6 +79,15 @@ class _Word:
     language: str
     sign: str = ""
     phonemes: str = ""
+    tones: tuple[Tone, ...] = ()
+
+
+class _Reader(Protocol):
+    """Reads Chinese characters in one dialect."""
+
+    def syllables(self, text: str, start: int, end: int) -> tuple[list[Syllable], list[int]]:
+        """A syllable for every character of ``text[start:end]``, and where in it words begin."""
+        ...
 
 
 def phonemes(words: Iterable[SpokenWord]) -> str:
@@ -80,16 +96,24 @@ def phonemes(words: Iterable[SpokenWord]) -> str:
 
 
 class Pronouncer:
-    """Reads text aloud, on paper. Dictionaries are loaded when a language is first met; may be shared."""
+    """Reads text aloud, on paper. Dictionaries are loaded when a language is first met; may be shared.
 
-    def speakable(self, text: str, language: str | None = None) -> str:
+    Args:
+        colloquial: in a dialect, say its own words where written Chinese has others, and a rule is safe.
+    """
+
+    def __init__(self, *, colloquial: bool = True) -> None:
+        self._colloquial = colloquial
+
+    def speakable(self, text: str, language: str | None = None, *, dialect: str | None = None) -> str:
         """A text in words, as it would be said; "" where there is nothing to say.
 
         Args:
             text: anything.
             language: "en" or "zh": the language of numbers and signs. None: that of the words around them.
+            dialect: "cmn-sichuan" or "yue": what Chinese is read in, instead of Mandarin.
         """
-        words = self._words(text, language)
+        words = self._words(text, language, dialect)
         said = ""
         for word, following in zip(words, [*words[1:], None], strict=False):
             if said and not (said[-1] in _WIDE_SIGNS or (is_han(said[-1]) and is_han(word.spoken[0]))):
@@ -103,25 +127,32 @@ class Pronouncer:
         return said
 
     def pronounce(
-        self, text: str, language: str | None = None, accent: str = "en-US"
+        self,
+        text: str,
+        language: str | None = None,
+        accent: str = "en-US",
+        *,
+        dialect: str | None = None,
     ) -> tuple[SpokenWord, ...]:
         """A text word by word; () where there is nothing to say.
 
         Args:
             text: anything.
-            language: as for ``speakable``.
+            language, dialect: as for ``speakable``.
             accent: of the English words: "en-US" or "en-GB".
         """
-        words = self._words(text, language)
-        self._pronounce(words, accent)
+        words = self._words(text, language, dialect)
+        self._pronounce(words, accent, dialect)
         return tuple(
-            SpokenWord(text[word.start : word.end], word.spoken + word.sign, word.phonemes, word.language)
+            SpokenWord(
+                text[word.start : word.end], word.spoken + word.sign, word.phonemes, word.language, word.tones
+            )
             for word in words
         )
 
     # --- words -----------------------------------------------------------------------------------
 
-    def _words(self, text: str, language: str | None) -> list[_Word]:
+    def _words(self, text: str, language: str | None, dialect: str | None = None) -> list[_Word]:
         clean = plain(text)
         words: list[_Word] = []
         line_start = 0
@@ -129,13 +160,27 @@ class Pronouncer:
             if words and not words[-1].sign and line.strip():
                 words[-1].sign = "."  # a line that ends is a phrase that ends
             for start, end in _portions(line):
-                self._read_line(line[start:end], clean.origin, line_start + start, language, words)
+                portion = line[start:end]
+                own = self._own_words(portion, dialect)
+                self._read_line(portion, clean.origin, line_start + start, language, words, own)
             line_start += len(line) + 1
         return words
 
+    def _own_words(self, line: str, dialect: str | None) -> dict[int, Piece]:
+        """What a dialect says in its own words, by where it begins."""
+        if not (self._colloquial and dialect in _COLLOQUIAL and any(map(is_han, line))):
+            return {}
+        found = colloquial.words(self._mandarin.simplified(line), _COLLOQUIAL[dialect])
+        return {piece.start: piece for piece in found}
+
     @staticmethod
     def _read_line(
-        line: str, origin: list[int], offset: int, language: str | None, words: list[_Word]
+        line: str,
+        origin: list[int],
+        offset: int,
+        language: str | None,
+        words: list[_Word],
+        own: dict[int, Piece],
     ) -> None:
         """Append the words of a line, whose characters come from ``origin[offset:]``."""
         spoken_in = _languages(line, language)
@@ -151,7 +196,9 @@ class Pronouncer:
                 at = previous_end = at + 2
                 continue
             pieces = (
-                []
+                [own[at]]
+                if at in own
+                else []
                 if char in _SIGNS and not _begins_number(line, at)
                 else _read(line, at, previous_end, spoken_in[at])
             )
@@ -177,15 +224,16 @@ class Pronouncer:
 
     # --- phonemes --------------------------------------------------------------------------------
 
-    def _pronounce(self, words: list[_Word], accent: str) -> None:
-        """Fill in the phonemes of every word."""
+    def _pronounce(self, words: list[_Word], accent: str, dialect: str | None = None) -> None:
+        """Fill in the phonemes of every word, and the tones where a dialect has its own."""
         units = [unit for index, word in enumerate(words) for unit in _units(index, word)]
         text, places = "", []
         if any(unit.han for unit in units):
             for unit in units:
                 places.append(len(text))
                 text += unit.text + unit.sign.translate(_WIDE)
-            text = self._mandarin.simplified(text)
+            if dialect != "yue":  # 係 is not 系 there
+                text = self._mandarin.simplified(text)
         start = 0
         while start < len(units):
             end = start + 1
@@ -197,7 +245,7 @@ class Pronouncer:
                 end += 1
             run = units[start:end]
             if run[0].han:
-                self._chinese(run, text, places[start])
+                self._chinese(run, text, places[start], self._reader(dialect))
             else:
                 self._english(run, accent)
             start = end
@@ -210,19 +258,22 @@ class Pronouncer:
                 if following and (unit.sign or unit.ends_word or not unit.han or not following.han)
                 else ""
             )
+            word.tones += tuple(tone.moved(len(word.phonemes)) for tone in unit.tones)
             word.phonemes += sounds + unit.sign + space
 
-    def _chinese(self, run: list[_Unit], text: str, start: int) -> None:
+    @staticmethod
+    def _chinese(run: list[_Unit], text: str, start: int, reader: _Reader) -> None:
         """Phonemes of Chinese units that follow each other without a sign, ``text[start:]``."""
         size = sum(len(unit.text) for unit in run)
-        found, begins = self._mandarin.phonemes(text, start, start + size)
+        found, begins = reader.syllables(text, start, start + size)
         ends = {begin - 1 for begin in begins} | {size - 1}
         at = 0
         for unit in run:
             last = at + len(unit.text) - 1
-            unit.phonemes = "".join(
-                found[i] + (" " if i in ends and i < last else "") for i in range(at, last + 1)
-            )
+            for i in range(at, last + 1):
+                if found[i].tone:
+                    unit.tones += (found[i].tone.moved(len(unit.phonemes)),)
+                unit.phonemes += found[i].phonemes + (" " if i in ends and i < last else "")
             unit.ends_word = last in ends
             at = last + 1
 
@@ -252,6 +303,23 @@ class Pronouncer:
         from stepaudio.tts.text.mandarin import Mandarin
 
         return Mandarin()
+
+    def _reader(self, dialect: str | None) -> _Reader:
+        if dialect == "yue":
+            return self._cantonese
+        return self._sichuanese if dialect == "cmn-sichuan" else self._mandarin
+
+    @cached_property
+    def _sichuanese(self) -> _Reader:
+        from stepaudio.tts.text.sichuanese import Sichuanese
+
+        return Sichuanese(self._mandarin)
+
+    @cached_property
+    def _cantonese(self) -> _Reader:
+        from stepaudio.tts.text.cantonese import Cantonese
+
+        return Cantonese(self._mandarin)
 
 
 # --- English dictionaries ------------------------------------------------------------------------
@@ -407,6 +475,7 @@ class _Unit:
     sign: str = ""
     phonemes: str = ""
     ends_word: bool = True
+    tones: tuple[Tone, ...] = ()
 
 
 _UNIT = re.compile(
