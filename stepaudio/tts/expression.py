@@ -74,20 +74,21 @@ class Expression:
 
 EMOTIONS = {
     "neutral": Expression(),
-    "happy": Expression(2.5, 1.45, 1.08, 2, 0, final=1.5),
-    "sad": Expression(-1.5, 0.55, 0.82, -4, -3, final=-2),
-    "angry": Expression(1.5, 1.35, 1.10, 5, 4),
-    "fearful": Expression(3.5, 0.8, 1.18, -1, 0, jitter=25, tremor=25),
-    "surprised": Expression(4.0, 1.7, 1.0, 2, 0, final=5),
-    "calm": Expression(-1.0, 0.7, 0.90, -2, -1.5),
-    "tender": Expression(-0.5, 0.75, 0.88, -3, -2.5),
-    "excited": Expression(3.0, 1.55, 1.15, 4, 2, final=1),
-    "serious": Expression(-1.5, 0.75, 0.93, 1, 1),
-    "playful": Expression(2.5, 1.6, 0.95, 0, -0.5, final=2.5),
+    "happy": Expression(2.2, 1.4, 1.07, 2, 0.5, final=1),
+    "sad": Expression(-1.6, 0.6, 0.80, -4.5, -2, final=-1.5),
+    "angry": Expression(1.3, 1.3, 1.09, 5, 3.5),
+    "fearful": Expression(3.2, 0.8, 1.18, -2, 0, jitter=25, tremor=30),
+    "surprised": Expression(3.2, 1.5, 1.0, 2, 0, final=3.5),
+    "calm": Expression(-1.0, 0.7, 0.91, -1.5, -1),
+    "tender": Expression(0.3, 0.7, 0.87, -4, -2.5),
+    "excited": Expression(2.8, 1.4, 1.17, 4.5, 1.5, final=0.5),
+    "serious": Expression(-1.6, 0.75, 0.94, 1.5, 1),
+    "playful": Expression(2.4, 1.5, 0.93, -0.5, -0.5, final=2),
 }
 """Every emotion at its middle intensity."""
 ALIASES = {"coquettish": "playful"}
-INTENSITIES = {1: 0.55, 2: 1.0, 3: 1.4}
+INTENSITIES = {1: 0.6, 2: 1.0, 3: 1.35}
+"""How strongly: an exponent of factors, a factor of the rest."""
 EMPHASIS = {
     -1: Expression(pitch=-1.0, range=0.7, tempo=1.12, gain=-3),
     0: Expression(),
