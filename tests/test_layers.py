@@ -22,13 +22,22 @@ PROTOCOLS = {"stepaudio.recognition.base", "stepaudio.llm.base", "stepaudio.tts.
 ENGINES = {"stepaudio.recognition", "stepaudio.tokenizer", "stepaudio.llm", "stepaudio.tts"}
 MIDDLE = CORE | PROTOCOLS | {"stepaudio.threads"}
 EVERYTHING = ENGINE_NEEDS | ENGINES | MIDDLE | {"stepaudio.respond", "stepaudio.timeline", "stepaudio.config"}
-RIM = {"stepaudio.bench", "stepaudio.server", "stepaudio.client", "stepaudio.chat"}
+RIM = {
+    "stepaudio.bench",
+    "stepaudio.server",
+    "stepaudio.client",
+    "stepaudio.chat",
+    "stepaudio.batch",
+    "stepaudio.documents",
+}
 
 MAY_IMPORT = {
     "stepaudio.core": set(),
     "stepaudio.models": CORE | {"stepaudio.published"},
     "stepaudio.published": CORE | {"stepaudio.checkpoint"},
     "stepaudio.containers": set(),
+    "stepaudio.epub": CORE,
+    "stepaudio.documents": CORE | {"stepaudio.epub"},
     "stepaudio.files": CORE | {"stepaudio.containers"},
     "stepaudio.threads": CORE,
     "stepaudio.timeline": CORE,
@@ -43,6 +52,7 @@ MAY_IMPORT = {
     "stepaudio.respond": MIDDLE,
     "stepaudio.engine": EVERYTHING,
     "stepaudio.tiny": EVERYTHING,
+    "stepaudio.batch": EVERYTHING | {"stepaudio.engine", "stepaudio.documents"},
     "stepaudio.bench": EVERYTHING | {"stepaudio.engine", "stepaudio.client"},
     "stepaudio.server": EVERYTHING | {"stepaudio.engine"},
     "stepaudio.cli": EVERYTHING | RIM | {"stepaudio.engine", "stepaudio.tiny", "stepaudio"},
