@@ -11,17 +11,21 @@ It does not know intonation: a question has the tones of its words, and no more.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stepaudio.tts.text.tones import Tone
+from stepaudio.tts.prosody import VOICED_HZ, ProsodyPlan
+
+if TYPE_CHECKING:
+    from stepaudio.tts.text.tones import Tone
 
 DECLINATION = 2.0
 """Semitones that a phrase falls from its beginning to its end."""
 _SMOOTH = 1.5
 """Standard deviation of the smoothing between syllables, in half frames (19 ms)."""
-_VOICED = 40.0
-"""Hz; below this the voices do not sound the source."""
+_GLIDE = 40
+"""Half frames (0.5 s): tones farther apart are not joined by a glide, there are other words between them."""
 _FAINT = -2.0
 """Energy under which nothing is heard: the last rime of a phrase is said to last until the pause is over."""
 
@@ -35,50 +39,47 @@ def span(middle: float) -> float:
     return float(np.interp(middle, [130.0, 200.0], [7.5, 11.0]))
 
 
-def contour(
-    pitch: np.ndarray,
-    energy: np.ndarray,
-    bounds: np.ndarray,
-    tones: Sequence[Tone],
-    *,
-    width: float | None = None,
-    decline: float = DECLINATION,
-) -> np.ndarray:
-    """A pitch contour with tones drawn on it.
+def draw(plan: ProsodyPlan, tones: Sequence[Tone], *, decline: float = DECLINATION) -> ProsodyPlan:
+    """A plan with tones drawn on its pitch.
 
     Args:
-        pitch: (2 * frames,) Hz at 12.5 ms, as the voice would have it; under 40: unvoiced.
-        energy: (2 * frames,) the same of its loudness.
-        bounds: (symbols + 1,) frame at which each symbol begins; the last is the end of the last.
-        tones: of the symbols that they name, in order, without overlap.
-
-    Returns:
-        (2 * frames,) float32 Hz. Where there are no tones within half a second, it is the given one.
+        plan: as the voice would say it.
+        tones: of its symbols, in order, without overlap. Words without them keep their melody.
+        decline: semitones that the tones fall from the first to the last.
     """
-    voiced = pitch > _VOICED
+    tones = [tone for tone in tones if tone.end <= len(plan.symbols)]
+    voiced = plan.pitch >= VOICED_HZ
     if not tones or not voiced.any():
-        return pitch
-    middle = float(np.median(pitch[voiced]))
-    width = span(middle) if width is None else width
-    at, semitones = [], []  # half frames, and what is drawn there
-    covered = np.zeros(len(pitch), bool)
+        return plan
+    middle = float(np.median(plan.pitch[voiced]))
+    at, drawn = [], []  # half frames, and the semitones there
+    own = np.zeros(len(plan.pitch), bool)  # where the tones hold, the glides between them included
+    before = None
     for tone in tones:
-        first, last = 2 * int(bounds[tone.begin]), 2 * int(bounds[tone.end])
-        heard = np.flatnonzero(energy[first:last] > _FAINT)
-        if len(heard):
-            first, last = first + int(heard[0]), first + int(heard[-1]) + 1
+        first, last = _heard(plan, tone)
         places = np.arange(first, last)
-        levels = np.interp(places, np.linspace(first, max(first, last - 1), len(tone.levels)), tone.levels)
-        at += list(places)
-        semitones += list((levels - 3) / 4 * width)
-        covered[first:last] = True
-    everywhere = np.arange(len(pitch))
-    drawn = np.interp(everywhere, at, semitones)
-    drawn = _smooth(drawn)
-    begin, end = at[0], at[-1] + 1
-    drawn -= decline * (np.clip((everywhere - begin) / max(1, end - begin), 0, 1) - 0.5)
-    result = middle * 2 ** (drawn / 12)
-    return np.where(covered | voiced, result, pitch).astype(np.float32)
+        levels = np.interp(places, np.linspace(first, last - 1, len(tone.levels)), tone.levels)
+        at.append(places)
+        drawn.append((levels - 3) / 4 * span(middle))
+        own[first if before is None or first - before > _GLIDE else before : last] = True
+        before = last
+    steps = np.arange(len(plan.pitch))
+    melody = _smooth(np.interp(steps, np.concatenate(at), np.concatenate(drawn)))
+    begin, end = int(at[0][0]), int(at[-1][-1])
+    melody -= decline * (np.clip((steps - begin) / max(1, end - begin), 0, 1) - 0.5)
+    sung = np.zeros(len(plan.pitch), bool)
+    for places in at:
+        sung[places] = True
+    # An onset without voice stays so; a rime has voice, also where the voice itself would creak.
+    pitch = np.where(own & (sung | voiced), middle * 2 ** (melody / 12), plan.pitch)
+    return plan.edit(pitch=pitch.astype(np.float32))
+
+
+def _heard(plan: ProsodyPlan, tone: Tone) -> tuple[int, int]:
+    """Begin and end of a rime in half frames, without the silence that the last one is said to last."""
+    first, last = (2 * int(plan.bounds[i]) for i in (tone.begin, tone.end))
+    heard = np.flatnonzero(plan.energy[first:last] > _FAINT)
+    return (first + int(heard[0]), first + int(heard[-1]) + 1) if len(heard) else (first, last)
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:

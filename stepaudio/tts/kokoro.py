@@ -141,9 +141,10 @@ class Kokoro:
 
     def plan(self, clause: Clause, voice: Voice) -> Iterator[ProsodyPlan]:
         """How a clause would be spoken; raises as ``synthesize``."""
-        accent = voice.language if voice.language.startswith("en") else "en-US"
-        language = language_of(clause) if clause.style.dialect else None  # None: by what is around
-        words = self._pronouncer.pronounce(clause.text, language, accent)
+        dialect = clause.style.dialect
+        accents = [tag for tag in (dialect, voice.language, "en-US") if tag in ("en-US", "en-GB")]
+        language = language_of(clause) if dialect else None  # None: by what is around
+        words = self._pronouncer.pronounce(clause.text, language, accents[0], dialect=dialect)
         return performance.plan(self, words, clause, voice)
 
     def draft(self, symbols: str, voice: Voice) -> _Draft:

@@ -1,12 +1,15 @@
 """From words to sound, for every voice that is open in the middle: plan, render, shape.
 
 words -> symbols -> runs -> the voice's own lengths -> the style's lengths -> the voice's melody for them ->
-the style's melody -> audio of the voice -> loudness, tilt, whisper, tempo
+the dialect's tones -> the style's melody -> audio of the voice -> loudness, tilt, whisper, tempo
 """
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +17,7 @@ import numpy as np
 from stepaudio.core.audio import AudioChunk
 from stepaudio.core.clauses import Clause, Span
 from stepaudio.core.style import SpeechStyle
+from stepaudio.tts import dialects, sounds
 from stepaudio.tts.base import ProsodyModel, Speech, Voice
 from stepaudio.tts.effects import Effects
 from stepaudio.tts.expression import Expression, express, expression
@@ -31,6 +35,7 @@ from stepaudio.tts.prosody import (
 
 if TYPE_CHECKING:
     from stepaudio.tts.text import SpokenWord
+    from stepaudio.tts.text.tones import Tone
 
 PAUSES_MS = (0, 10_000)
 """Shortest and longest pause within a clause."""
@@ -57,63 +62,99 @@ def plan(
         for i, word in zip(inside, planned, strict=True):
             owner[word.begin + 1 :] = i
         owner[: planned[0].begin + 2 if planned else 1] = inside[0] if inside else 0
-        stops = np.zeros(stop - first + 2)
-        for i, pause_ms in pauses.items():
-            if first < places[i][0] < stop:
-                stops[places[i][0] - first] += pause_ms * RATE / 1000 / FRAME
+        breaks = _Breaks(np.zeros(stop - first + 2), [])
+        for i, pause in pauses:
+            place = places[i][0] if i < len(words) else len(symbols)
+            if first <= place < stop or place == stop == len(symbols):
+                breaks.add(place - first if i < len(words) else -1, pause)
         yield _plan_run(
             model,
             symbols[first:stop],
             tuple(planned),
+            [tone.moved(places[i][0] - first) for i in inside for tone in words[i].tones],
             [expressions[i] for i in owner],
             np.array([breaths[i] for i in owner]),
-            stops,
+            breaks,
             voice,
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Breaks:
+    """Silence that is asked for in a run.
+
+    Attributes:
+        frames: (symbols + 2,) that every symbol lasts longer.
+        sounds: the places in it where something is heard in the silence, and what.
+    """
+
+    frames: np.ndarray
+    sounds: list[tuple[int, str]]
+
+    def add(self, place: int, pause: Span) -> None:
+        place %= len(self.frames)
+        self.frames[place] += min(pause.pause_ms or 0, PAUSES_MS[1]) * RATE / 1000 / FRAME
+        if pause.sound in sounds.FRAMES:
+            self.frames[place] += sounds.FRAMES[pause.sound] + 2
+            self.sounds.append((place, pause.sound))
 
 
 def _plan_run(
     model: ProsodyModel,
     symbols: str,
     words: tuple[PlannedWord, ...],
+    tones: Sequence[Tone],
     expressions: Sequence[Expression],
     breath: np.ndarray,
-    pauses: np.ndarray,
+    breaks: _Breaks,
     voice: Voice,
 ) -> ProsodyPlan:
     draft = model.draft(symbols, voice)
     tempo = np.array([e.tempo for e in expressions])
     stretch = 1.0
-    if (tempo == 1).all() and not pauses.any():
+    if (tempo == 1).all() and not breaks.frames.any():
         lengths = np.maximum(1, np.round(draft.lengths)).astype(np.int64)  # as the network would round them
     else:
-        exact = draft.lengths / tempo + pauses
+        exact = draft.lengths / tempo + breaks.frames
         lengths = whole_frames(exact)
         stretch = max(1.0, float(lengths.sum() / exact.sum()))
         stretch = stretch if stretch > 1.005 else 1.0
     pitch, energy = draft.contours(lengths)
-    steps = 2 * int(lengths.sum())
-    nothing = np.zeros(steps, np.float32)
+    nothing = np.zeros(2 * int(lengths.sum()), np.float32)
     heard = audible(symbols, energy)
     planned = ProsodyPlan(symbols, lengths, pitch, energy, nothing, nothing, nothing, words, heard, stretch)
-    return express(_silenced(planned, pauses), expressions, breath)
+    return express(_broken(dialects.draw(planned, tones), breaks), expressions, breath)
 
 
-def _silenced(planned: ProsodyPlan, pauses: np.ndarray) -> ProsodyPlan:
-    """Nothing is heard in a pause but for the ends of the sounds around it."""
-    if not pauses.any():
+def _broken(planned: ProsodyPlan, breaks: _Breaks) -> ProsodyPlan:
+    """The plan with its pauses: nothing is heard in them but for the ends of the sounds around."""
+    if not breaks.frames.any():
         return planned
     gain = planned.gain.copy()
     ends = np.cumsum(planned.lengths)
-    for i in np.flatnonzero(pauses):
-        begin, end = 2 * (ends[i] - planned.lengths[i]) + 4, 2 * ends[i] - 3
-        gain[begin:end] = -90
-    return planned.edit(gain=gain)
+    begins = ends - planned.lengths
+    for place in np.flatnonzero(breaks.frames):
+        gain[2 * begins[place] + 4 : 2 * ends[place] - 3] = -90
+    before, after = math.ceil(breaks.frames[0]), math.ceil(breaks.frames[-1])
+    heard = (max(0, planned.heard[0] - before), min(planned.frames, planned.heard[1] + after))
+    if before:  # its silence is the last of what comes before the first word
+        gain[: 2 * planned.heard[0]] = -90
+    if after:
+        gain[2 * planned.heard[1] :] = -90
+    made = []
+    for place, name in breaks.sounds:
+        begin = (
+            heard[0] if place == 0 else planned.heard[1] if place == len(begins) - 1 else begins[place] + 2
+        )
+        made.append((int(begin), name))
+    return planned.edit(gain=gain, heard=heard, sounds=tuple(made))
 
 
-def _of_words(words: Sequence[SpokenWord], clause: Clause) -> tuple[list[SpeechStyle], dict[int, float]]:
-    """The style of every word, and the pauses (ms) before words, by their place."""
-    at, styles, pauses = 0, [], dict[int, float]()
+def _of_words(
+    words: Sequence[SpokenWord], clause: Clause
+) -> tuple[list[SpeechStyle], list[tuple[int, Span]]]:
+    """The style of every word; and the pauses and sounds, by the word that they come before."""
+    at, styles = 0, []
     begins = []
     for word in words:
         found = clause.text.find(word.written, at)
@@ -122,12 +163,8 @@ def _of_words(words: Sequence[SpokenWord], clause: Clause) -> tuple[list[SpeechS
         at = begin + len(word.written) if found >= 0 else at
         inside = [span for span in clause.spans if span.begin <= begin < span.end]
         styles.append(_within(inside, clause.style))
-    for span in clause.spans:
-        if span.pause_ms:
-            before = next((i for i, begin in enumerate(begins) if begin >= span.begin), None)
-            if before:
-                pauses[before] = pauses.get(before, 0) + min(span.pause_ms, PAUSES_MS[1])
-    return styles, pauses
+    pauses = [span for span in clause.spans if span.pause_ms or span.sound]
+    return styles, [(bisect_left(begins, span.begin), span) for span in pauses]
 
 
 def _within(spans: Sequence[Span], style: SpeechStyle) -> SpeechStyle:

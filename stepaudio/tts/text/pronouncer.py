@@ -271,8 +271,8 @@ class Pronouncer:
         for unit in run:
             last = at + len(unit.text) - 1
             for i in range(at, last + 1):
-                if found[i].tone:
-                    unit.tones += (found[i].tone.moved(len(unit.phonemes)),)
+                if tone := found[i].tone:
+                    unit.tones += (tone.moved(len(unit.phonemes)),)
                 unit.phonemes += found[i].phonemes + (" " if i in ends and i < last else "")
             unit.ends_word = last in ends
             at = last + 1
