@@ -22,6 +22,7 @@ import numpy as np
 
 from stepaudio.core.clauses import is_han
 from stepaudio.core.errors import ScoreError
+from stepaudio.tts import holding
 from stepaudio.tts.base import ProsodyModel, Voice
 from stepaudio.tts.prosody import FRAME, RATE, SILENT, VOICED_HZ, PlannedWord, ProsodyPlan, layout
 from stepaudio.tts.scores.score import Lyric, Note, Part, Score, name_of
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 SECOND = RATE / FRAME
 """Frames of a second."""
-LEADS_S = {"kokoro": 0.030, "hibari": 0.006}
+LEADS_S = {"kokoro": 0.030, "hibari": 0.022}
 """How much earlier than its frames a voice sounds (Kokoro's alignment leads by 30 ms; VOICE: rap)."""
 LEAD_FRAMES = 8
 """Silence before the first sound, in which a network finds its voice; two frames of it are heard."""
@@ -459,7 +460,9 @@ def sung(model: ProsodyModel, phrase: Phrase, voice: Voice, shift: float = 0.0) 
     lead_s = LEADS_S[voice.engine]
     draft = model.draft(phrase.symbols, voice)
     lengths, zero = place(phrase, draft.lengths, lead_s)
-    drawn, energy = draft.contours(lengths)
+    short = holding.drawn(phrase.symbols, lengths, draft.lengths)
+    at = holding.places(phrase.symbols, lengths, short)
+    drawn, energy = (holding.spread(contour, at) for contour in draft.contours(short))
     frames = int(lengths.sum())
     times = zero + (np.arange(2 * frames) + 0.5) / (2 * SECOND)
     melody = 440 * 2 ** ((curve([tone for tones in phrase.tones for tone in tones], times) + shift - 69) / 12)
@@ -487,7 +490,7 @@ def curve(tones: Sequence[Tone], times: np.ndarray) -> np.ndarray:
     """The melody at some times (seconds), as MIDI numbers with parts: glides, and vibrato on long tones."""
     at = np.searchsorted([tone.begin for tone in tones], times, side="right") - 1
     at = np.clip(at, 0, len(tones) - 1)
-    pitch = np.array([tone.pitch for tone in tones])[at]
+    pitch = np.array([tone.pitch for tone in tones], np.float64)[at]
     for before, after in itertools.pairwise(tones):
         half = min(GLIDE_S, before.end - before.begin, after.end - after.begin) / 2
         near = np.abs(times - after.begin) < half
@@ -519,7 +522,10 @@ def _kind(symbol: str) -> int:
 
 def _steady(symbols: str, lengths: np.ndarray, energy: np.ndarray) -> np.ndarray:
     """Energy that does not sag in long vowels."""
-    vowel = np.repeat([False, *(symbol in VOWELS for symbol in symbols), False], 2 * lengths)
+    ends = 2 * np.cumsum(lengths)
+    vowel = np.zeros(len(energy), bool)
+    for begin, end in holding.vowels(symbols):
+        vowel[max(0, ends[begin] - 2) : ends[end] - 2] = True  # it sounds a little before its frames
     if not vowel.any():
         return energy
     floor = float(np.median(energy[vowel])) - 0.5
