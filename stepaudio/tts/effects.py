@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from stepaudio.tts.prosody import RATE, STEP, ProsodyPlan
+from stepaudio.tts.sounds import Sounds
 
 TILT_HZ = 1500.0
 """Where brightness begins."""
@@ -46,6 +47,8 @@ class Effects:
             self._row.append(Tilt(plan.tilt[heard]))
         if plan.gain[heard].any():
             self._row.append(Gain(plan.gain[heard]))
+        if plan.sounds:
+            self._row.append(Sounds([(frame - plan.heard[0], name) for frame, name in plan.sounds]))
         if plan.stretch != 1:
             self._row.append(Faster(plan.stretch))
 

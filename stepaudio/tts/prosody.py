@@ -68,6 +68,7 @@ class ProsodyPlan:
         words: in order.
         heard: first and past last of the frames that are rendered: silence at the ends is left out.
         stretch: times that the audio is played faster, for tempi that whole frames cannot give.
+        sounds: frames at which something that is no word begins, and its name ("breath").
     """
 
     symbols: str
@@ -80,6 +81,7 @@ class ProsodyPlan:
     words: tuple[PlannedWord, ...]
     heard: tuple[int, int]
     stretch: float = 1.0
+    sounds: tuple[tuple[int, str], ...] = ()
 
     @property
     def frames(self) -> int:
@@ -147,6 +149,9 @@ class ProsodyPlan:
             raise TextError(f"heard: must be two frames in order, within 0 and {self.frames}")
         if not 0.25 <= self.stretch <= 4:
             raise TextError("stretch: must lie between 0.25 and 4")
+        for frame, name in self.sounds:
+            if name not in SOUNDS or not 0 <= frame <= self.frames:
+                raise TextError(f"sounds: a frame within 0 and {self.frames}, and one of {', '.join(SOUNDS)}")
         at = 0
         for word in self.words:
             if not at <= word.begin <= word.end <= n:
@@ -160,6 +165,7 @@ class ProsodyPlan:
         plain: dict[str, Any] = {"symbols": self.symbols, "lengths": self.lengths.tolist()}
         plain |= {name: [float(f"{x:.9g}") for x in getattr(self, name)] for name in RANGES}
         plain["words"] = [[word.written, word.begin, word.end] for word in self.words]
+        plain["sounds"] = [list(sound) for sound in self.sounds]
         return plain | {"heard": list(self.heard), "stretch": self.stretch}
 
     @staticmethod
@@ -181,6 +187,7 @@ class ProsodyPlan:
                 words=tuple(PlannedWord(str(w), int(b), int(e)) for w, b, e in plain["words"]),
                 heard=(int(plain["heard"][0]), int(plain["heard"][1])),
                 stretch=float(plain["stretch"]),
+                sounds=tuple((int(frame), str(name)) for frame, name in plain["sounds"]),
                 **{name: np.array(plain[name], np.float32).reshape(-1) for name in RANGES},
             )
         except (TypeError, ValueError, IndexError, OverflowError) as error:
@@ -201,6 +208,8 @@ RANGES = {
     "breath": (0.0, 1.0),
 }
 """Lowest and highest number of every curve of a plan."""
+SOUNDS = ("breath", "sigh")
+"""What can be heard between words."""
 MOST_FRAMES = 8000
 """Longest plan: 200 s."""
 
