@@ -33,12 +33,12 @@ and Mandarin speakers, rooms and microphones as they were) 98.0 % of 305 pairs o
 and 0.7 % of 4846 pairs of two."""
 
 WEIGHTS, NETWORK = "pretrained.bin", "speaker.onnx"
-_BANDS = 40
-_WINDOW = 400  # samples (25 ms)
-_PARTIAL = 160  # frames of a window that the network hears at once (1.6 s)
+BANDS = 40
+WINDOW = 400  # samples (25 ms)
+PARTIAL = 160  # frames of a window that the network hears at once (1.6 s)
 _STEP = 77  # frames from one window to the next: 1.3 a second
 _COVERED = 0.75  # share of the last window that must be audio
-_LEVEL = -30.0  # dB of full scale; softer audio is raised to it
+LEVEL = -30.0  # dB of full scale; softer audio is raised to it
 _LEAST_S = 0.4
 
 # Long pauses say nothing of the voice.
@@ -86,9 +86,9 @@ class SpeakerEncoder:
         if len(samples) < _LEAST_S * RATE:
             raise AudioError("too little is heard in the audio to tell a voice: give some seconds of speech")
         begins = partials(len(samples))
-        whole = np.pad(samples, (0, max(0, (begins[-1] + _PARTIAL) * HOP - len(samples))))
+        whole = np.pad(samples, (0, max(0, (begins[-1] + PARTIAL) * HOP - len(samples))))
         features = mel(whole)
-        mels = np.stack([features[begin : begin + _PARTIAL] for begin in begins])
+        mels = np.stack([features[begin : begin + PARTIAL] for begin in begins])
         (found,) = self._session.run(None, {"mel": mels.transpose(1, 0, 2)})
         return np.asarray(found)
 
@@ -105,18 +105,18 @@ def mel(samples: np.ndarray) -> np.ndarray:
     Args:
         samples: 16 kHz, shape (n,); there are n // 160 + 1 frames, the first centred on sample 0.
     """
-    padded = np.pad(samples, _WINDOW // 2)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[::HOP]
-    spectrum = np.fft.rfft(windows * hann(_WINDOW))
+    padded = np.pad(samples, WINDOW // 2)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
+    spectrum = np.fft.rfft(windows * hann(WINDOW))
     power = spectrum.real**2 + spectrum.imag**2
-    return (power @ mel_filters(_BANDS, _WINDOW).T).astype(np.float32)
+    return (power @ mel_filters(BANDS, WINDOW).T).astype(np.float32)
 
 
 def partials(samples: int) -> list[int]:
     """First frames of the windows that cover some samples; the last is left out where it is mostly empty."""
     frames = math.ceil((samples + 1) / HOP)
-    begins = list(range(0, max(1, frames - _PARTIAL + _STEP + 1), _STEP))
-    if len(begins) > 1 and (samples / HOP - begins[-1]) / _PARTIAL < _COVERED:
+    begins = list(range(0, max(1, frames - PARTIAL + _STEP + 1), _STEP))
+    if len(begins) > 1 and (samples / HOP - begins[-1]) / PARTIAL < _COVERED:
         begins.pop()
     return begins
 
@@ -124,7 +124,7 @@ def partials(samples: int) -> list[int]:
 def raised(samples: np.ndarray) -> np.ndarray:
     """Soft audio raised to the level that the network was trained with; louder audio and silence as is."""
     power = float(np.mean(np.square(samples, dtype=np.float64))) if len(samples) else 0.0
-    return samples * np.float32(max(1.0, 10 ** (_LEVEL / 20) / math.sqrt(power))) if power else samples
+    return samples * np.float32(max(1.0, 10 ** (LEVEL / 20) / math.sqrt(power))) if power else samples
 
 
 def without_pauses(samples: np.ndarray) -> np.ndarray:
@@ -179,7 +179,7 @@ def expose(model: Path, out: Path) -> None:
     graph = helper.make_graph(
         nodes,
         "speaker",
-        [helper.make_tensor_value_info("mel", floats, ["frames", "windows", _BANDS])],
+        [helper.make_tensor_value_info("mel", floats, ["frames", "windows", BANDS])],
         [helper.make_tensor_value_info("embedding", floats, ["windows", SIZE])],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )

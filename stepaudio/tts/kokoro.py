@@ -153,7 +153,7 @@ class Kokoro:
         with self._lock:
             known = self._drafts.pop((symbols, voice.id), None)
         if known is None or known.character is not character:  # another voice may have that name by now
-            known = self._draft(symbols, character)
+            known = self.draft_as(symbols, character)
         with self._lock:  # the last ones are kept: a plan is rendered right after it was made
             self._drafts[symbols, voice.id] = known
             if len(self._drafts) > KEPT_DRAFTS:
@@ -194,7 +194,8 @@ class Kokoro:
             return self._generator.run(["audio"], inputs)[0]
         return session(self._derived / "measure.onnx", self._threads).run(["audio"], inputs)[0]
 
-    def _draft(self, symbols: str, character: Character) -> _Draft:
+    def draft_as(self, symbols: str, character: Character) -> _Draft:
+        """Propose prosody as a voice that need not be kept anywhere."""
         tokens = np.array([[0, *(self.vocabulary[symbol] for symbol in symbols), 0]])
         style = character.table[min(len(symbols), len(character.table) - 1)]  # a row for every length
         features, text, exact = self._text.run(
@@ -284,7 +285,7 @@ class Kokoro:
         return _Manner(character, np.array([plan.energy.mean() for plan in plans]), means, variances)
 
     def _typical(self, symbols: str, character: Character) -> _Blocked:
-        draft = self._draft(symbols, character)
+        draft = self.draft_as(symbols, character)
         lengths = whole_frames(draft.lengths)
         pitch, energy = draft.contours(lengths)
         nothing = np.zeros_like(pitch)
