@@ -1,8 +1,6 @@
-"""Styles inherit what they do not say; tags say styles."""
+"""Styles inherit what they do not say."""
 
-import pytest
-
-from stepaudio.core.style import TAGS, SpeechStyle, parse_tags
+from stepaudio.core.style import NO_STYLE, SpeechStyle
 
 
 def test_over_fills_the_gaps_only():
@@ -11,25 +9,8 @@ def test_over_fills_the_gaps_only():
     assert own.over(base) == SpeechStyle(emotion="happy", speed=1.5, volume=0.0)
 
 
-@pytest.mark.parametrize(
-    "text, style, rest",
-    [
-        ("（四川话）你好", SpeechStyle(dialect="cmn-sichuan"), "你好"),
-        ("(Happy 2) hello", SpeechStyle(emotion="happy", intensity=2), "hello"),
-        ("(高兴1)（粤语）(快速2)早", SpeechStyle("happy", 1, "yue", speed=1.25), "早"),
-        ("（RAP）yo", SpeechStyle(mode="rap"), "yo"),
-        ("(哼唱)", SpeechStyle(mode="hum"), ""),
-        ("(sad)(angry) no", SpeechStyle(emotion="angry"), "no"),
-        ("(see above) that", SpeechStyle(), "(see above) that"),
-        ("that (happy) one", SpeechStyle(), "that (happy) one"),
-        ("(happy", SpeechStyle(), "(happy"),
-        ("(3) third", SpeechStyle(), "(3) third"),
-        (" plain", SpeechStyle(), " plain"),
-    ],
-)
-def test_tags_at_the_beginning(text, style, rest):
-    assert parse_tags(text) == (style, rest)
-
-
-def test_every_tag_says_something():
-    assert all(style != SpeechStyle() and name == name.lower() for name, style in TAGS.items())
+def test_an_emotion_does_not_inherit_the_strength_of_another():
+    base = SpeechStyle(emotion="happy", intensity=3, pitch=1.0)
+    assert SpeechStyle(emotion="sad").over(base) == SpeechStyle(emotion="sad", pitch=1.0)
+    assert SpeechStyle(intensity=1).over(base) == SpeechStyle("happy", 1, pitch=1.0)
+    assert NO_STYLE.over(base) == base

@@ -7,31 +7,12 @@ written while the first is heard, are whole sentences or long halves of one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Container, Iterable
+from dataclasses import dataclass
 
-from stepaudio.core.style import SpeechStyle, parse_tags
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """What holds for a part of a clause only.
-
-    Attributes:
-        begin, end: characters of ``Clause.text``, ``end`` excluded; ``begin == end`` is a point.
-        style: over the clause's.
-        phonemes: said instead of the text, in the voices' alphabet (misaki).
-        pause_ms: silence at the point.
-        sound: made at the point: "laugh", "sigh" or "breath".
-        bookmark: the name that a listener gave the point, to be told when it is reached.
-    """
-
-    begin: int
-    end: int
-    style: SpeechStyle = field(default_factory=SpeechStyle)
-    phonemes: str | None = None
-    pause_ms: int | None = None
-    sound: str | None = None
-    bookmark: str | None = None
+from stepaudio.core.style import NO_STYLE, Span, SpeechStyle
+from stepaudio.core.tagged import TagReader, Token, Track, Unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +21,15 @@ class Clause:
 
     Attributes:
         index: place in the answer, from 0.
-        text: as written (not yet made speakable), without outer white space.
+        text: as written (not yet made speakable), without tags and outer white space. "" where something
+            happens after the last words.
         style: how to speak it.
         spans: parts of it that are spoken another way, by ``begin``; inner ones after those around them.
     """
 
     index: int
     text: str
-    style: SpeechStyle = field(default_factory=SpeechStyle)
+    style: SpeechStyle = NO_STYLE
     spans: tuple[Span, ...] = ()
 
 
@@ -73,6 +55,8 @@ COMMA_WEIGHT = 45
 """Later clauses may end at a comma from here on (3 s); shorter ones wait for the sentence's end."""
 MOST_WEIGHT = 300
 """No clause is longer (20 s); it is cut at the last white space, or where it stands."""
+MOST_CHARACTERS = 4096
+"""Nor longer than this, where most of it is white space, which has no weight."""
 
 _ENDS = frozenset(".!?")
 _ENDS_WIDE = frozenset("。！？｡")
@@ -109,33 +93,90 @@ class ClauseSplitter:
     Args:
         eager: let the first clause end at the first pause (talk); False waits for sentence ends (files).
         style: the style that the clauses carry, where no tag in the text says another.
+        unknown: what becomes of brackets that look like tags and are none.
     """
 
-    def __init__(self, *, eager: bool = True, style: SpeechStyle | None = None) -> None:
+    def __init__(
+        self, *, eager: bool = True, style: SpeechStyle | None = None, unknown: Unknown = "speak"
+    ) -> None:
         self._eager = eager
-        self._style = style or SpeechStyle()
+        self._tags = TagReader(unknown=unknown)
+        self._track = Track(style or NO_STYLE)
         self._text = ""
+        self._passed = 0  # characters cut off before it
+        self._breaks: deque[int] = deque()  # places, from the first character, where a clause must end
         self._count = 0
 
     def push(self, text: str) -> list[Clause]:
         """Take the next piece of text; return the clauses that are now certain."""
-        self._text += text
-        return self._cut(final=False)
+        return self.feed(self._tags.push(text))
 
     def flush(self) -> list[Clause]:
         """The text is over: return what is left."""
-        return self._cut(final=True)
+        return self.feed(self._tags.flush(), final=True)
+
+    def feed(self, tokens: Iterable[Token], *, final: bool = False) -> list[Clause]:
+        """The same for text whose tags are already read."""
+        pieces = [self._text]
+        end = self._passed + len(self._text)
+        for token in tokens:
+            if isinstance(token, str):
+                pieces.append(token)
+                end += len(token)
+            elif self._track.put(end, token):
+                self._breaks.append(end)
+        self._text = "".join(pieces)
+        return self._cut(final=final)
 
     def _cut(self, *, final: bool) -> list[Clause]:
-        clauses = []
-        while (end := find_end(self._text, self._count if self._eager else None, final=final)) is not None:
-            text, self._text = self._text[:end].strip(), self._text[end:]
-            said, text = parse_tags(text)  # a tag holds until another one of its kind
-            self._style = said.over(self._style)
-            if text:
-                clauses.append(Clause(self._count, text, self._style))
-                self._count += 1
+        clauses: list[Clause] = []
+        text, at = self._text, 0
+        over = len(text.rstrip()) if final else len(text) + 1
+        while True:
+            while at < len(text) and text[at].isspace():
+                at += 1
+            while self._breaks and self._breaks[0] <= self._passed + at:
+                self._breaks.popleft()
+            limit = self._breaks[0] - self._passed if self._breaks else len(text)
+            stop = min(limit, at + MOST_CHARACTERS)
+            window = self._track.masked(text[at:stop], self._passed + at)
+            whole = stop == limit and (final or bool(self._breaks))
+            end = find_end(window, self._count if self._eager else None, final=whole)
+            if end is None and len(window) == MOST_CHARACTERS:
+                end = MOST_CHARACTERS
+            if end is None:
+                break
+            said = text[at : at + end].rstrip()
+            style, spans = self._track.take(said, self._passed + at, last=at + end >= over)
+            clauses.append(Clause(self._count, said, style, spans))
+            self._count += 1
+            at += end
+        self._text = text[at:]
+        self._passed += at
+        if final and self._track.is_pending:
+            clauses.append(Clause(self._count, "", *self._track.take("", self._passed, last=True)))
+            self._count += 1
         return clauses
+
+
+def split(
+    text: str,
+    *,
+    style: SpeechStyle | None = None,
+    unknown: Unknown = "speak",
+    voices: Container[str] | None = None,
+) -> list[Clause]:
+    """A whole text in clauses that end with sentences.
+
+    Args:
+        style: see ``ClauseSplitter``.
+        unknown, voices: see ``TagReader``.
+
+    Raises:
+        TagError: a tag in it is wrong; the message says where, and what to write.
+    """
+    tokens = TagReader(unknown=unknown, strict=True, voices=voices).flush(text)
+    return ClauseSplitter(eager=False, style=style).feed(tokens, final=True)
 
 
 def find_end(text: str, place: int | None, *, final: bool) -> int | None:

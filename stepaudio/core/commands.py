@@ -26,6 +26,7 @@ from stepaudio.core.audio import AudioChunk
 from stepaudio.core.clauses import Clause, Mark
 from stepaudio.core.conversation import Message, ToolChoice, ToolSpec
 from stepaudio.core.protocol import Settings
+from stepaudio.core.tagged import disarmed
 
 # Engine events: what the driver feeds
 
@@ -164,8 +165,9 @@ _CONTROL = re.compile(
 
 
 def plain(text: str) -> str:
-    """Text of the user's or a tool's, such that no template reads a control token in it."""
-    return _CONTROL.sub(lambda bracket: bracket[0] + " ", text)
+    """Text of the user's or a tool's, such that no template reads a control token in it, and no voice an
+    instruction tag where the model repeats it."""
+    return disarmed(_CONTROL.sub(lambda bracket: bracket[0] + " ", text))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,6 +7,7 @@
     ├── ModelMissing     weights that are not on this machine; the message is the command that gets them
     ├── AudioError       audio that cannot be read, or holds nothing to work on
     ├── TextError        text that cannot be spoken or answered
+    │   ├── TagError     an instruction tag, or SSML, that is wrong where it stands
     │   └── ScoreError   a song that cannot be read or sung
     ├── CodesError       audio codes that are out of range or out of order
     ├── ProtocolError    a Realtime event that cannot be obeyed; the client is told, the session goes on
@@ -39,6 +40,10 @@ class AudioError(StepAudioError):
 
 class TextError(StepAudioError):
     """Text that cannot be spoken or answered."""
+
+
+class TagError(TextError):
+    """An instruction tag, or SSML, that is wrong where it stands; the message says what to write instead."""
 
 
 class ScoreError(TextError):

@@ -171,7 +171,7 @@ def code_of(token: int) -> int:
     return token - FIRST_ID
 
 
-_EMOTIONS = {"happy": "高兴", "angry": "生气", "sad": "悲伤", "coquettish": "撒娇"}
+_EMOTIONS = {"happy": "高兴", "angry": "生气", "sad": "悲伤", "playful": "撒娇"}
 _DIALECTS = {
     "cmn": "中文",
     "en": "英文",
@@ -198,7 +198,7 @@ def tagged(text: str, style: SpeechStyle) -> str:
     tags = []
     if emotion := _EMOTIONS.get(style.emotion or ""):
         tags.append(f"{emotion}{min(style.intensity or 1, _LEVELS[emotion])}")
-    if dialect := _DIALECTS.get(style.dialect or ""):
+    if dialect := _DIALECTS.get(style.dialect or "", _DIALECTS.get((style.dialect or "").partition("-")[0])):
         tags.append(dialect)
     speed = style.speed or 1.0
     if speed != 1:
