@@ -79,8 +79,12 @@ class StockKokoro:
     def say(self, text: str) -> np.ndarray:
         """Speak a text of at most 510 phonemes: float32 at ``rate``."""
         phonemes = "".join(word.phonemes for word in self._pronouncer.pronounce(text))
+        return self.speak(phonemes, self._voice.id)
+
+    def speak(self, phonemes: str, voice: str) -> np.ndarray:
+        """Speak phonemes with a voice."""
         tokens = [self._vocabulary[symbol] for symbol in phonemes if symbol in self._vocabulary][:510]
-        table = np.fromfile(self._voices / f"{self._voice.id}.bin", "<f4").reshape(-1, 1, 256)
+        table = np.fromfile(self._voices / f"{voice}.bin", "<f4").reshape(-1, 1, 256)
         (samples,) = self._model.run(
             None,
             {

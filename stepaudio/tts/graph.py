@@ -39,6 +39,7 @@ class Graph:
     def __init__(self, model: onnx.ModelProto) -> None:
         self.nodes = list(model.graph.node)
         self._constants = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._shapes = {tensor.name: tensor for tensor in model.graph.value_info}
         self._opsets = model.opset_import
 
     def maker(self, tensor: str) -> onnx.NodeProto | None:
@@ -86,6 +87,9 @@ class Graph:
             [helper.make_tensor_value_info(name, *kind) for name, kind in inputs.items()],
             [helper.make_tensor_value_info(name, *kind) for name, kind in outputs.items()],
             [tensor for name, tensor in self._constants.items() if name in used],
+            # Runtimes fuse what they know the shapes of: without them, a part would not compute bit for bit
+            # what it does as a part of the whole.
+            value_info=[self._shapes[name] for name in used & set(self._shapes) - set(inputs) - set(outputs)],
         )
         # Version 9 of the file format: the oldest with this operator set, so that older runtimes read it.
         onnx.save(helper.make_model(graph, opset_imports=self._opsets, ir_version=9), path)

@@ -28,7 +28,7 @@ from stepaudio.tts.voices import HIBARI
 if TYPE_CHECKING:
     from stepaudio.tts.text import Pronouncer
 
-RECIPE = "split-1"
+RECIPE = "split-2"
 """Names what ``split`` makes (for ``ModelStore.derived``); it changes when that does."""
 
 MAX_SYMBOLS = 240

@@ -42,7 +42,7 @@ from stepaudio.tts.voices import KOKORO, find, is_mix, language_of, parse_mix
 if TYPE_CHECKING:
     from stepaudio.tts.text import Pronouncer
 
-RECIPE = "split-4"
+RECIPE = "split-5"
 """Names what ``split`` makes (for ``ModelStore.derived``); it changes when that does."""
 
 MAX_TOKENS = 500
