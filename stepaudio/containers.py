@@ -7,6 +7,8 @@ Nothing is decoded here; it is byte shuffling, by these papers:
 * MP4 / M4A / QuickTime: ISO/IEC 14496-12 and -14, whole or in fragments (as Safari and Chrome record).
 * AAC: AudioSpecificConfig and ADTS of ISO/IEC 14496-3. Ogg: RFC 3533; Opus: RFC 6716 and 7845.
 * CAF: Apple Core Audio Format specification 1.0.
+* Chapters: ID3v2.4 (id3.org, with its addendum on chapter frames) and Ogg's comments (Xiph wiki, Chapter
+  Extension).
 
 The input is untrusted: no size in it makes us read more than a packet, or an index, of bounded length. Every
 parser raises ``Damaged`` where it cannot go on; what it yielded before is good.
@@ -63,6 +65,27 @@ def _read(file: BinaryIO, size: int) -> bytes:
         raise Damaged("it is cut off")
     return data
 
+
+@dataclass(frozen=True, slots=True)
+class ChapterMark:
+    """A place in a long recording that listeners go to, in ms from its start."""
+
+    title: str
+    start_ms: int
+    end_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """What a file says of the recording in it; "" is left out."""
+
+    title: str = ""
+    author: str = ""
+    chapters: tuple[ChapterMark, ...] = ()
+
+
+MOST_CHAPTERS = 255
+"""That a file can have: ID3 counts them in a byte."""
 
 # --- Matroska / WebM ----------------------------------------------------------------------------------------
 
@@ -544,10 +567,11 @@ def _ogg_crc(data: bytes) -> int:
     return int(f"{value:032b}"[::-1], 2)
 
 
-def _ogg_page(packets: list[bytes], granule: int, number: int, flags: int) -> bytes:
+def _ogg_page(packets: list[bytes], granule: int, number: int, flags: int, serial: int = 1) -> bytes:
     """One page (RFC 3533, 6) of whole packets, of which the lacing needs at most 255 values."""
     lacing = b"".join(b"\xff" * (len(p) // 255) + bytes([len(p) % 255]) for p in packets)
-    head = struct.pack("<4sBBqIII", b"OggS", 0, flags, granule, 1, number, 0) + bytes([len(lacing)]) + lacing
+    head = struct.pack("<4sBBqIII", b"OggS", 0, flags, granule, serial, number, 0)
+    head += bytes([len(lacing)]) + lacing
     page = head + b"".join(packets)
     return page[:22] + struct.pack("<I", _ogg_crc(page)) + page[26:]
 
@@ -685,3 +709,69 @@ def caf_alac(track: Track, limit_s: float) -> list[bytes]:
         (b"data", b"\0\0\0\1" + bytes(packets)),
     )
     return [b"caff\0\1\0\0", *(struct.pack(">4sq", kind, len(body)) + body for kind, body in chunks)]
+
+
+# --- tags ---------------------------------------------------------------------------------------------------
+
+_TITLE_BYTES = 120
+"""Longest title of a chapter, such that all of them fit into one page of Ogg."""
+
+
+def _cut(text: str) -> bytes:
+    """A text without its control characters, as UTF-8 of bounded length; never half a character."""
+    words = "".join(char for char in text if char.isprintable())
+    return words.encode()[:_TITLE_BYTES].decode(errors="ignore").encode()
+
+
+def id3(tags: Tags) -> bytes:
+    """An ID3v2.4 tag, which stands before the first frame of an MP3."""
+
+    def size(count: int) -> bytes:
+        return bytes(count >> shift & 127 for shift in (21, 14, 7, 0))
+
+    def frame(name: bytes, body: bytes) -> bytes:
+        return name + size(len(body)) + b"\0\0" + body
+
+    def text(name: bytes, words: str) -> bytes:
+        return frame(name, b"\3" + _cut(words)) if words else b""  # 3: UTF-8
+
+    frames = [text(b"TIT2", tags.title), text(b"TPE1", tags.author)]
+    if tags.chapters:
+        names = [b"c%d\0" % i for i in range(len(tags.chapters))]
+        flags = b"\3"  # top level, in order
+        frames.append(frame(b"CTOC", b"toc\0" + flags + bytes([len(names)]) + b"".join(names)))
+        for name, chapter in zip(names, tags.chapters, strict=True):
+            times = struct.pack(">IIII", chapter.start_ms, chapter.end_ms, 0xFFFFFFFF, 0xFFFFFFFF)
+            frames.append(frame(b"CHAP", name + times + text(b"TIT2", chapter.title)))
+    body = b"".join(frames)
+    return b"ID3\4\0\0" + size(len(body)) + body
+
+
+def opus_retagged(head: bytes, tags: Tags) -> bytes | None:
+    """The beginning of an Ogg Opus file, with these tags in the place of its own.
+
+    Args:
+        head: the first bytes of the file, as many as are there.
+
+    Returns:
+        None while its first two pages are not all there.
+    """
+    ends, at = list[int](), 0
+    while len(ends) < 2:
+        if len(head) < at + 27 or len(head) < at + 27 + head[at + 26]:
+            return None
+        at += 27 + head[at + 26] + sum(head[at + 27 : at + 27 + head[at + 26]])
+        ends.append(at)
+    if len(head) < at:
+        return None
+    comments = [b"TITLE=" + _cut(tags.title)] if tags.title else []
+    comments += [b"ARTIST=" + _cut(tags.author)] if tags.author else []
+    for i, chapter in enumerate(tags.chapters):
+        seconds, ms = divmod(chapter.start_ms, 1000)
+        clock = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{ms:03}"
+        comments += [f"CHAPTER{i:03}={clock}".encode(), f"CHAPTER{i:03}NAME=".encode() + _cut(chapter.title)]
+    vendor = b"stepaudio"
+    packet = b"OpusTags" + struct.pack("<I", len(vendor)) + vendor + struct.pack("<I", len(comments))
+    packet += b"".join(struct.pack("<I", len(comment)) + comment for comment in comments)
+    serial = struct.unpack_from("<I", head, 14)[0]
+    return head[: ends[0]] + _ogg_page([packet], 0, 1, 0, serial) + head[ends[1] :]

@@ -4,13 +4,15 @@ Reading looks at the content, never at the name; it decodes block by block, so t
 made, takes more memory than the audio that is allowed. Writing is whole or not at all.
 
 Which decoder: libsndfile reads wav, flac, mp3, ogg, aiff, au and caf. For Opus, Vorbis and ALAC in WebM and
-MP4 it gets the packets in a container that it knows; AAC goes to Symphonia (the ``sphn`` package).
+MP4 it gets the packets in a container that it knows; AAC goes to Symphonia (the ``sphn`` package). AAC is
+written by FFmpeg (the ``av`` package, if it is there).
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import importlib.util
 import io
 import logging
 import os
@@ -20,8 +22,9 @@ import stat
 import struct
 import sys
 import tempfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,6 +35,7 @@ import soundfile
 import soxr
 
 from stepaudio import containers
+from stepaudio.containers import Tags
 from stepaudio.core.audio import AudioChunk, float_to_pcm16
 from stepaudio.core.errors import AudioError, ConfigError, StepAudioError
 
@@ -46,7 +50,12 @@ WRITES: dict[str, tuple[str, str, tuple[int, ...]]] = {  # ending: container, co
     ".ogg": ("OGG", "VORBIS", ()),
     ".opus": ("OGG", "OPUS", _OPUS_RATES),
     ".mp3": ("MP3", "MPEG_LAYER_III", _MP3_RATES),
+    ".m4a": ("MP4", "AAC", _MP3_RATES),
+    ".m4b": ("MP4", "AAC", _MP3_RATES),
 }
+TAGGED = (".mp3", ".opus", ".m4a", ".m4b")
+"""Files that can have chapters here."""
+_AAC_BITS = 64_000  # a second: speech sounds like the original from here on
 
 MIN_RATE, MAX_RATE, MAX_CHANNELS = 8_000, 192_000, 8
 PIPE_BYTES = 1 << 30  # of a pipe, which must be kept whole: half an hour in stereo at 96 kHz and 24 bit fits
@@ -479,8 +488,13 @@ def check_writable(path: Path | str, endings: Collection[str] = ()) -> None:
             raise PermissionError(errno.EACCES, "")
     except OSError as error:
         raise StepAudioError(f"cannot write {path}: {_reason(error)}") from error
-    if endings and Path(path).suffix.lower() not in endings:
+    suffix = Path(path).suffix.lower()
+    if endings and suffix not in endings:
         raise ConfigError(f"cannot write {path}: its name must end in one of {', '.join(endings)}")
+    if suffix in WRITES and WRITES[suffix][1] == "AAC" and not importlib.util.find_spec("av"):
+        raise ConfigError(
+            f"cannot write {path}: its encoder is not on this machine: pip install av; or use .mp3"
+        )
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -493,15 +507,18 @@ def write_text(path: Path | str, text: str) -> None:
         file.write(text.encode())
 
 
-def write_audio(path: Path | str, chunks: Iterable[AudioChunk]) -> None:
-    """Writes audio as its name ends: .wav (16 bit), .flac, .ogg (Vorbis), .opus, .mp3; ``-``: WAV to stdout.
+def write_audio(path: Path | str, chunks: Iterable[AudioChunk], tags: Tags | None = None) -> None:
+    """Writes audio as its name ends: .wav (16 bit), .flac, .ogg (Vorbis), .opus, .mp3, .m4a or .m4b (AAC);
+    ``-``: WAV to stdout.
 
     A WAV is written chunk by chunk, as the chunks come: standard output can be played while it is made.
     There, and in pipes and devices, the length in its header says "until the end".
 
     Args:
         path: where to.
-        chunks: audio of one rate, in order. An error or Ctrl-C in their making leaves no file.
+        chunks: audio of one rate, in order. An error or Ctrl-C in their making leaves no file. They are
+            encoded as they come: memory does not grow with their number.
+        tags: for files that have them here (``TAGGED``).
 
     Raises:
         ConfigError: a name with another ending, or as ``whole_file``.
@@ -515,7 +532,7 @@ def write_audio(path: Path | str, chunks: Iterable[AudioChunk]) -> None:
         if stream or suffix == ".wav":
             _write_wav(file, chunks, patch=not stream)
         else:
-            _write_encoded(file, chunks, suffix)
+            _write_encoded(file, chunks, suffix, tags)
 
 
 def _wav_header(rate: int, size: int) -> bytes:
@@ -555,23 +572,132 @@ def _write_wav(file: BinaryIO, chunks: Iterable[AudioChunk], patch: bool) -> Non
         file.write(_wav_header(rate, size))
 
 
-def _write_encoded(file: BinaryIO, chunks: Iterable[AudioChunk], suffix: str) -> None:
-    """Through libsndfile, and memory first: libsndfile would not tell us that the disk is full."""
-    container, subtype, rates = WRITES[suffix]
-    encoded, sound, resampler = io.BytesIO(), None, None
+def _write_encoded(file: BinaryIO, chunks: Iterable[AudioChunk], suffix: str, tags: Tags | None) -> None:
+    """Through libsndfile, or FFmpeg; into memory first where the file cannot be gone back in (a pipe)."""
+    target = file if file.seekable() else cast(BinaryIO, io.BytesIO())
+    container, coding, rates = WRITES[suffix]
+    if coding == "AAC":
+        _write_aac(target, _at_rate(chunks, rates), tags)
+    else:
+        _write_sndfile(target, _at_rate(chunks, rates), container, coding, tags)
+    if target is not file:
+        file.write(cast(io.BytesIO, target).getbuffer())
+
+
+def _at_rate(chunks: Iterable[AudioChunk], rates: Collection[int]) -> Iterator[AudioChunk]:
+    """The chunks in pieces of a second at most, at 48 kHz if their rate is none of ``rates``."""
+    resampler, rate = None, 0
+    for chunk in _one_rate(chunks):
+        if rate == 0:
+            rate = chunk.rate if chunk.rate in rates or not rates else 48_000
+            if rate != chunk.rate:
+                resampler = soxr.ResampleStream(chunk.rate, rate, 1, dtype="float32")
+        for at in range(0, len(chunk.samples), chunk.rate):  # libsndfile's Vorbis encoder dies on a minute
+            samples = np.clip(chunk.samples[at : at + chunk.rate], -1, 1)
+            yield AudioChunk(resampler.resample_chunk(samples) if resampler else samples, rate)
+    if resampler:
+        yield AudioChunk(resampler.resample_chunk(np.zeros(0, np.float32), last=True), rate)
+
+
+def _write_sndfile(
+    file: BinaryIO, chunks: Iterable[AudioChunk], container: str, coding: str, tags: Tags | None
+) -> None:
+    tags = tags or Tags()
+    sink = _Sink(
+        file,
+        head=containers.id3(tags) if container == "MP3" and tags != Tags() else b"",
+        edit=(lambda head: containers.opus_retagged(head, tags)) if coding == "OPUS" else None,
+    )
+    sound = None
     try:
-        for chunk in _one_rate(chunks):
+        for chunk in chunks:
             if sound is None:
-                rate = chunk.rate if chunk.rate in rates or not rates else 48_000
-                if rate != chunk.rate:
-                    resampler = soxr.ResampleStream(chunk.rate, rate, 1, dtype="float32")
-                sound = soundfile.SoundFile(encoded, "w", rate, 1, subtype, format=container)
-            for at in range(0, len(chunk.samples), chunk.rate):  # its Vorbis encoder dies on a minute at once
-                samples = np.clip(chunk.samples[at : at + chunk.rate], -1, 1)
-                sound.write(resampler.resample_chunk(samples) if resampler else samples)
-        if sound and resampler:
-            sound.write(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+                sound = soundfile.SoundFile(
+                    cast(BinaryIO, sink), "w", chunk.rate, 1, coding, format=container
+                )
+            sound.write(chunk.samples)
+            sink.check()
+    except soundfile.SoundFileError:
+        sink.check()
+        raise
     finally:
         if sound:
             sound.close()
-    file.write(encoded.getbuffer())
+    sink.check()
+
+
+class _Sink:
+    """What libsndfile writes into: remembers the error of a full disk, which libsndfile does not tell.
+
+    Args:
+        head: stands before all that libsndfile writes.
+        edit: makes the beginning of the file from what is written first; None from it: more is needed.
+    """
+
+    def __init__(
+        self, file: BinaryIO, head: bytes = b"", edit: Callable[[bytes], bytes | None] | None = None
+    ) -> None:
+        self._file, self._edit, self._error = file, edit, None
+        self._held = bytearray()
+        file.write(head)
+        self._base = len(head)
+
+    def check(self) -> None:
+        """Raises what a write raised."""
+        if self._error is not None:
+            raise self._error
+
+    def write(self, data: bytes) -> int:
+        count = len(data)
+        try:
+            if self._edit is not None:  # libsndfile writes Ogg in one go
+                self._held += data
+                edited = self._edit(bytes(self._held))
+                if edited is None:
+                    return count
+                data, self._edit = edited, None
+            self._file.write(data)
+        except OSError as error:
+            self._error = self._error or error
+        return count
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset + (self._base if whence == 0 else 0), whence) - self._base
+
+    def tell(self) -> int:
+        return self._file.tell() - self._base
+
+    def read(self, size: int = -1) -> bytes:
+        return b""
+
+
+def _write_aac(file: BinaryIO, chunks: Iterable[AudioChunk], tags: Tags | None) -> None:
+    import av
+
+    tags = tags or Tags()
+    with av.open(file, "w", format="ipod") as out:
+        out.metadata.update(
+            {key: text for key, text in (("title", tags.title), ("artist", tags.author)) if text}
+        )
+        out.set_chapters(
+            [
+                {
+                    "id": i,
+                    "start": chapter.start_ms,
+                    "end": chapter.end_ms,
+                    "time_base": Fraction(1, 1000),
+                    "metadata": {"title": chapter.title},
+                }
+                for i, chapter in enumerate(tags.chapters)
+            ]
+        )
+        stream, done = None, 0
+        for chunk in chunks:
+            if stream is None:
+                stream = out.add_stream("aac", rate=chunk.rate, layout="mono", bit_rate=_AAC_BITS)
+            frame = av.AudioFrame.from_ndarray(chunk.samples[np.newaxis], format="fltp", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = chunk.rate, done, Fraction(1, chunk.rate)
+            done += len(chunk.samples)
+            out.mux(stream.encode(frame))
+        if stream is not None:
+            out.mux(stream.encode(None))

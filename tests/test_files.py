@@ -15,13 +15,14 @@ import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import pytest
 import soundfile
 
 from stepaudio import containers, files
+from stepaudio.containers import ChapterMark, Tags
 from stepaudio.core.audio import AudioChunk
 from stepaudio.core.errors import AudioError, ConfigError, StepAudioError
 from stepaudio.files import check_writable, read_audio, whole_file, write_audio, write_text
@@ -591,3 +592,56 @@ def test_the_file_appears_only_when_it_is_whole(tmp_path):
         file.write(b"half")
         assert not path.exists()
     assert path.read_bytes() == b"half"
+
+
+# chapters
+
+
+TAGS = Tags(
+    "The Tides — 潮",
+    "Ann Orr",
+    tuple(ChapterMark(f"Chapter {i} 第一章", 500 * i, 500 * i + 500) for i in range(4)),
+)
+
+
+@pytest.mark.parametrize("ending", ["mp3", "opus", "m4b"])
+def test_chapters_are_read_by_ffmpeg(tmp_path, ending):
+    av = pytest.importorskip("av", reason="PyAV is not installed")
+    path = tmp_path / f"out.{ending}"
+    write_audio(path, chunks(tone(2, 24_000)), TAGS)
+    assert_same(read_audio(path), tone(2), 0.1, late=700 if ending == "m4b" else 0)  # its last packet
+    with av.open(str(path)) as file:
+        read = [(c["start"] * c["time_base"] * 1000, c["metadata"]["title"]) for c in file.chapters()]
+        named = {**file.metadata, **file.streams.audio[0].metadata}
+    assert read == [(chapter.start_ms, chapter.title) for chapter in TAGS.chapters]
+    assert {key.lower(): text for key, text in named.items()}["artist"] == "Ann Orr"
+
+
+def test_as_many_chapters_as_can_be_with_the_longest_titles(tmp_path):
+    most = Tags("x", "y", tuple(ChapterMark("第" * 500, i, i + 1) for i in range(containers.MOST_CHAPTERS)))
+    for ending in ("mp3", "opus"):
+        path = tmp_path / f"out.{ending}"
+        write_audio(path, chunks(tone(2, 24_000)), most)
+        assert_same(read_audio(path), tone(2), 0.1)
+        assert path.read_bytes().count("第".encode() * 40) == containers.MOST_CHAPTERS
+
+
+def test_aac_without_its_encoder(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="pip install av"):
+        check_writable(tmp_path / "a.m4b", files.WRITES)
+
+
+@pytest.mark.parametrize("ending", ["flac", "opus", "mp3", "ogg"])
+def test_a_disk_that_fills_up_while_it_is_encoded(tmp_path, monkeypatch, ending):
+    class Full(io.FileIO):
+        def write(self, data: Any) -> int:
+            if self.tell() > 1000:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(data)
+
+    monkeypatch.setattr(Path, "open", lambda self, mode: Full(self, mode.replace("b", "")))
+    noise = np.random.default_rng(0).normal(0, 0.1, 240_000).astype(np.float32)
+    with pytest.raises(StepAudioError, match="disk is full"):
+        write_audio(tmp_path / f"out.{ending}", chunks(noise, 24_000))
+    assert not list(tmp_path.iterdir())
