@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -151,20 +152,38 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-def span(name: str, began_s: float, attributes: Mapping[str, Any]) -> None:
-    """Tell OpenTelemetry of work that is over, if it is installed and set up; else nothing happens.
+def span(
+    model: str,
+    began_s: float,
+    status: str,
+    finished: Finished | None,
+    receipt_ms: Mapping[str, float] = MappingProxyType({}),
+) -> None:
+    """Tell OpenTelemetry of an answer that is over, if it is installed and set up; else nothing happens.
+
+    Names and attributes are those of GenAI's semantic conventions: counts and ids, never contents.
 
     Args:
-        name: as GenAI's semantic conventions have it: "chat MODEL", "execute_tool NAME".
+        model: as the client calls it.
         began_s: when the work began, ``time.time()``; it ends now.
-        attributes: ``gen_ai.*``: names, counts and ids; never contents.
+        status: of the answer, where the language model did not get to give its reason for ending.
+        finished: what the language model read and wrote.
+        receipt_ms: where the time of a spoken answer went; as ``stepaudio.<stage>_ms``.
     """
     try:
         from opentelemetry import trace
     except ImportError:
         return
+    attributes: dict[str, Any] = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "stepaudio",
+        "gen_ai.request.model": model,
+        "gen_ai.response.finish_reasons": [finished.reason if finished else status],
+    }
+    if finished is not None:
+        attributes["gen_ai.usage.input_tokens"] = finished.prompt_tokens
+        attributes["gen_ai.usage.output_tokens"] = finished.completion_tokens
+    attributes |= {f"stepaudio.{stage}_ms": ms for stage, ms in receipt_ms.items()}
     tracer = trace.get_tracer("stepaudio")
-    started = tracer.start_span(
-        name, start_time=int(began_s * 1e9), attributes={k: v for k, v in attributes.items() if v is not None}
-    )
+    started = tracer.start_span(f"chat {model}", start_time=int(began_s * 1e9), attributes=attributes)
     started.end(int(time.time() * 1e9))

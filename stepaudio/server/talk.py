@@ -38,6 +38,7 @@ from stepaudio.recognition.incremental import GrowingTranscript, Pass, same_word
 from stepaudio.respond import Done, ResponseEvent, respond
 from stepaudio.server.answering import WANTED_S, Answer
 from stepaudio.server.hearing import Hearing
+from stepaudio.server.metrics import span
 from stepaudio.server.scheduler import Gate
 from stepaudio.tts.base import Speech, Voice
 
@@ -632,6 +633,9 @@ class Talk:
                 log.warning("%s failed: %s", answer.id, type(event.error).__name__)
             if self._metrics is not None:
                 self._metrics.answered(event.finished, event.status)
+                took_s = self._clock() - (answer.timeline.at("begun") or self._clock())
+                model = getattr(self.session.settings, "model", "stepaudio")
+                span(model, time.time() - took_s, event.status, event.finished, answer.receipt())
         self._wake.set()
         await answer.room.wait()
         answer.progress = self._clock()

@@ -119,6 +119,19 @@ def test_answers_are_told_to_tracers(fake, http, monkeypatch):
     assert attributes["gen_ai.operation.name"] == "chat"
     assert attributes["gen_ai.response.finish_reasons"] == ["stop"] and "hello" not in str(told)
 
+    told.clear()
+    with connect(fake.url.replace("http", "ws") + "/v1/realtime?model=m", max_size=None) as client:
+        content = [{"type": "input_text", "text": "hello"}]
+        item = {"type": "message", "role": "user", "content": content}
+        client.send(json.dumps({"type": "conversation.item.create", "item": item}))
+        client.send(json.dumps({"type": "response.create"}))
+        while json.loads(client.recv(timeout=20))["type"] != "response.done":
+            pass
+    (name, began, attributes), ended = told
+    assert name == "chat m" and began < ended
+    assert "gen_ai.usage.output_tokens" in attributes
+    assert attributes["stepaudio.llm_ttft_ms"] >= 0 and "hello" not in str(told)
+
 
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),

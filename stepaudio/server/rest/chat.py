@@ -357,24 +357,8 @@ async def _answer(
                 if isinstance(event, Done):
                     reason = event.finished.reason if event.finished else event.status
                     service.metrics.answered(event.finished, reason)
-                    _span(body.model, began_s, event)
+                    span(body.model, began_s, event.status, event.finished)
                 yield event
-
-
-def _span(model: str, began_s: float, done: Done) -> None:
-    finished = done.finished
-    span(
-        f"chat {model}",
-        began_s,
-        {
-            "gen_ai.operation.name": "chat",
-            "gen_ai.provider.name": "stepaudio",
-            "gen_ai.request.model": model,
-            "gen_ai.response.finish_reasons": [finished.reason] if finished else [done.status],
-            "gen_ai.usage.input_tokens": finished.prompt_tokens if finished else None,
-            "gen_ai.usage.output_tokens": finished.completion_tokens if finished else None,
-        },
-    )
 
 
 async def _written(
