@@ -155,3 +155,11 @@ def test_long_clause_is_several_plans_and_one_time_line() -> None:
 
 def test_nothing_to_say_is_no_plan() -> None:
     assert plan(Clause(0, "...")) == []
+
+
+def test_phonemes_are_said_in_the_place_of_words() -> None:
+    (planned,) = plan(Clause(0, "ab cd ef", spans=(Span(0, 5, phonemes="fade"),)))
+    assert planned.symbols == "fade ef"
+    _, marks = audio_and_marks([planned])
+    assert [mark.text for mark in marks] == ["ab", "cd", "ef"]
+    assert marks[0].end_ms - marks[0].start_ms == 400

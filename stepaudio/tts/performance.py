@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,10 +45,16 @@ def plan(
     model: ProsodyModel, words: Sequence[SpokenWord], clause: Clause, voice: Voice
 ) -> Iterator[ProsodyPlan]:
     """How a clause is to sound: one plan, or several when it is long. None when there is nothing to say."""
+    begins = _begins(words, clause.text)
+    words = _pronounced(words, begins, clause.spans)
     symbols, places = layout([word.phonemes for word in words], model.vocabulary)
     if all(symbol in SILENT for symbol in symbols):
         return
-    styles, pauses = _of_words(words, clause)
+    styles = [
+        _within([span for span in clause.spans if span.begin <= begin < span.end], clause.style)
+        for begin in begins
+    ]
+    pauses = [(bisect_left(begins, span.begin), span) for span in clause.spans if span.pause_ms or span.sound]
     expressions = [expression(style) for style in styles]
     breaths = [float(style.mode == "whisper") for style in styles]
     for first, stop in runs(symbols, model.limit):
@@ -150,21 +156,30 @@ def _broken(planned: ProsodyPlan, breaks: _Breaks) -> ProsodyPlan:
     return planned.edit(gain=gain, heard=heard, sounds=tuple(made))
 
 
-def _of_words(
-    words: Sequence[SpokenWord], clause: Clause
-) -> tuple[list[SpeechStyle], list[tuple[int, Span]]]:
-    """The style of every word; and the pauses and sounds, by the word that they come before."""
-    at, styles = 0, []
-    begins = []
+def _begins(words: Sequence[SpokenWord], text: str) -> list[int]:
+    """Where each word begins in the text."""
+    at, begins = 0, []
     for word in words:
-        found = clause.text.find(word.written, at)
-        begin = at if found < 0 else found
-        begins.append(begin)
-        at = begin + len(word.written) if found >= 0 else at
-        inside = [span for span in clause.spans if span.begin <= begin < span.end]
-        styles.append(_within(inside, clause.style))
-    pauses = [span for span in clause.spans if span.pause_ms or span.sound]
-    return styles, [(bisect_left(begins, span.begin), span) for span in pauses]
+        found = text.find(word.written, at)
+        begins.append(at if found < 0 else found)
+        at = at if found < 0 else found + len(word.written)
+    return begins
+
+
+def _pronounced(
+    words: Sequence[SpokenWord], begins: Sequence[int], spans: Sequence[Span]
+) -> Sequence[SpokenWord]:
+    """The words, said in phonemes where a span gives them: by the first of its words, the others are silent."""
+    changed = list(words)
+    for span in spans:
+        inside = [i for i, begin in enumerate(begins) if span.begin <= begin < span.end]
+        if span.phonemes and inside:
+            last = words[inside[-1]].phonemes
+            signs = last[len(last.rstrip(SILENT)) :]
+            for i in inside:
+                changed[i] = replace(words[i], phonemes="", tones=())
+            changed[inside[0]] = replace(changed[inside[0]], phonemes=span.phonemes + signs)
+    return changed
 
 
 def _within(spans: Sequence[Span], style: SpeechStyle) -> SpeechStyle:
