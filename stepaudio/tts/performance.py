@@ -169,7 +169,7 @@ def _begins(words: Sequence[SpokenWord], text: str) -> list[int]:
 def _pronounced(
     words: Sequence[SpokenWord], begins: Sequence[int], spans: Sequence[Span]
 ) -> Sequence[SpokenWord]:
-    """The words, said in phonemes where a span gives them: by the first of its words, the others are silent."""
+    """The words, in phonemes where a span gives them: its first word says them, the others are silent."""
     changed = list(words)
     for span in spans:
         inside = [i for i, begin in enumerate(begins) if span.begin <= begin < span.end]
