@@ -18,7 +18,7 @@ import numpy as np
 from hibari import dsp
 
 from stepaudio.core.clauses import Clause
-from stepaudio.tts import performance
+from stepaudio.tts import holding, performance
 from stepaudio.tts.base import Capabilities, Speech, Voice
 from stepaudio.tts.expression import SPEEDS
 from stepaudio.tts.graph import Graph, session
@@ -92,15 +92,30 @@ class Hibari:
     def render(self, plan: ProsodyPlan, voice: Voice, *, soon: bool = True) -> Iterator[np.ndarray]:
         """See ``ProsodyModel``."""
         draft = self.draft(plan.symbols, voice)
+        lengths, pitch, energy = (
+            holding.drawn(plan.symbols, plan.lengths, draft.lengths),
+            plan.pitch,
+            plan.energy,
+        )
+        if lengths is not plan.lengths:  # a song: its vowels are drawn as in speech, and held below
+            at = holding.places(plan.symbols, plan.lengths, lengths)
+            back = np.interp(np.arange(2 * lengths.sum()), at, np.arange(len(at)))
+            pitch, energy = holding.spread(pitch, np.round(back)), holding.spread(energy, back)
         spectra = self._spectra.run(
             list(_SPECTRA),
             {
                 _SOUNDS: draft.sounds,
-                _LENGTHS: plan.lengths,
-                _PITCH: plan.pitch[None],
-                _ENERGY: plan.energy[None],
+                _LENGTHS: lengths,
+                _PITCH: pitch[None],
+                _ENERGY: energy[None],
             },
         )
+        if lengths is not plan.lengths:
+            spectra = [holding.spread(part, at) for part in spectra]
+            # The same phases again and again would hum at the rate of the columns.
+            still = np.gradient(at) < 0.9
+            phases = np.random.default_rng(1).uniform(-np.pi, np.pi, (len(spectra[-1][0]), still.sum()))
+            spectra[-1][0][:, still] = phases
         begin, end = plan.heard
         # Two columns a frame; one frame more at each end, for the synthesis is loud at the very ends.
         low, high = max(0, begin - 1), min(plan.frames, end + 1)
