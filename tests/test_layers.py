@@ -53,9 +53,12 @@ MAY_IMPORT = {
     "stepaudio.engine": EVERYTHING,
     "stepaudio.tiny": EVERYTHING,
     "stepaudio.batch": EVERYTHING | {"stepaudio.engine", "stepaudio.documents"},
-    "stepaudio.bench": EVERYTHING | {"stepaudio.engine", "stepaudio.client"},
+    "stepaudio.cloning": EVERYTHING | {"stepaudio.engine"},
+    "stepaudio.bench": EVERYTHING | {"stepaudio.engine", "stepaudio.cloning", "stepaudio.client"},
     "stepaudio.server": EVERYTHING | {"stepaudio.engine"},
-    "stepaudio.cli": EVERYTHING | RIM | {"stepaudio.engine", "stepaudio.tiny", "stepaudio"},
+    "stepaudio.cli": EVERYTHING
+    | RIM
+    | {"stepaudio.engine", "stepaudio.cloning", "stepaudio.tiny", "stepaudio"},
     "stepaudio.__main__": {"stepaudio.cli"},
     "stepaudio": {"stepaudio.engine"},
 }
@@ -66,6 +69,10 @@ FENCES = {  # third party: the only places that may import it
         "stepaudio.tokenizer",
         "stepaudio.llm.step1",
         "stepaudio.tts.step",
+        "stepaudio.tts.decoder",
+        "stepaudio.tts.cloning",
+        "stepaudio.recognition.speaker_gradient",
+        "stepaudio.cloning",  # sets the number of its threads
         "stepaudio.bench.tokenizer",
         "stepaudio.bench.vocoder",
         "stepaudio.bench.window",
@@ -86,6 +93,7 @@ FENCES = {  # third party: the only places that may import it
     "websockets": {"stepaudio.client"},
     "sounddevice": {"stepaudio.chat"},
     "sphn": {"stepaudio.files"},
+    "av": {"stepaudio.files"},
     "pydantic": {"stepaudio.config", "stepaudio.core.protocol", "stepaudio.server.rest"},
     "ctranslate2": {"stepaudio.recognition.whisper"},
     "huggingface_hub": {"stepaudio.models"},
