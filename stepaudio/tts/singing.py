@@ -227,7 +227,7 @@ def phrase(line: Line, pronouncer: Pronouncer, language: str, accent: str, model
     """
     text, pieces = _text(line.lyrics, language)
     words = pronouncer.pronounce(text, language, accent)
-    symbols, places = _symbols(words, model.vocabulary)
+    symbols, places = symbols_of(words, model.vocabulary)
     spoken = syllables(symbols, places, [word.language for word in words])
     if not spoken:
         raise ScoreError("a line of the song has no words that can be sung; write some, or use --hum")
@@ -268,7 +268,7 @@ _SPELLINGS = (
 """Contractions of verse that no dictionary has."""
 
 
-def _symbols(words: Sequence[SpokenWord], vocabulary: dict[str, int]) -> tuple[str, list[tuple[int, int]]]:
+def symbols_of(words: Sequence[SpokenWord], vocabulary: dict[str, int]) -> tuple[str, list[tuple[int, int]]]:
     """Phonemes in a row. Signs within a line would make pauses in the middle of the tune."""
     bare = [word.phonemes.rstrip(SILENT) for word in words]
     apart = [
@@ -367,19 +367,22 @@ def fitting(tones: Sequence[Tone], spoken: float, comfort: float) -> int:
 # --- times --------------------------------------------------------------------------------------------------
 
 
-def place(phrase: Phrase, natural: np.ndarray, lead_s: float) -> tuple[np.ndarray, float]:
+def place(
+    phrase: Phrase, natural: np.ndarray, lead_s: float, consonant: tuple[float, float] = CONSONANT
+) -> tuple[np.ndarray, float]:
     """Give every symbol its frames.
 
     Args:
         phrase: what is sung.
         natural: (n + 2,) frames that the voice would give them in speech.
         lead_s: how much earlier than its frames the voice sounds.
+        consonant: shortest and longest, frames.
 
     Returns:
         (n + 2,) whole frames, and the time of the first frame on the song's time line, in seconds.
     """
     symbols, found = phrase.symbols, phrase.syllables
-    own = np.clip(natural[1:-1], *CONSONANT)
+    own = np.clip(natural[1:-1], *consonant)
     own[[symbol in SILENT for symbol in symbols]] = 1
     first = found[0]
     before = own[: first.peak].sum() if first.peak else 0.0
@@ -476,7 +479,7 @@ def sung(model: ProsodyModel, phrase: Phrase, voice: Voice, shift: float = 0.0) 
         lengths,
         pitch,
         energy,
-        _release(phrase, lengths),
+        release(phrase.symbols, lengths),
         nothing,
         nothing,
         phrase.words,
@@ -532,11 +535,11 @@ def _steady(symbols: str, lengths: np.ndarray, energy: np.ndarray) -> np.ndarray
     return np.where(vowel, np.maximum(energy, floor), energy).astype(np.float32)
 
 
-def _release(phrase: Phrase, lengths: np.ndarray) -> np.ndarray:
+def release(symbols: str, lengths: np.ndarray) -> np.ndarray:
     """Loudness: the last sound dies away."""
     ends = np.cumsum(lengths)
     gain = np.zeros(2 * int(lengths.sum()), np.float32)
-    stop = 2 * int(ends[_last_sound(phrase.symbols)])
+    stop = 2 * int(ends[_last_sound(symbols)])
     fade = np.linspace(0, -12, 6)
     gain[max(0, stop - 4) : stop + 2] = fade[: len(gain[max(0, stop - 4) : stop + 2])]
     gain[stop + 2 : stop + 8] = np.linspace(-12, -60, 6)[: len(gain[stop + 2 : stop + 8])]
