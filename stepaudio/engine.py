@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from stepaudio.recognition.vad import SileroVAD
     from stepaudio.tokenizer.dual import DualTokenizer
     from stepaudio.tokenizer.growing import GrowingCodes
+    from stepaudio.tts.kokoro import Kokoro
     from stepaudio.tts.text import Pronouncer
     from stepaudio.tts.voicebank import VoiceBank
     from stepaudio.tts.voices import OneEngine, Speaker
@@ -347,6 +348,19 @@ class Engine:
         if self.config.tts.model != "kokoro":
             return OneEngine(self._step_voice(), self.config.tts.voice)
         return Speaker(self.store, self.config.tts, self.pronouncer, self.voice_bank)
+
+    @property
+    def kokoro(self) -> Kokoro:
+        """The voice engine that mixes and clones.
+
+        Raises:
+            ConfigError: another one is configured.
+        """
+        from stepaudio.tts.voices import Speaker
+
+        if not isinstance(self.speaker, Speaker):
+            raise ConfigError("voices are mixed and cloned for Kokoro: set tts.model to kokoro")
+        return self.speaker.kokoro
 
     @cached_property
     def voice_bank(self) -> VoiceBank:

@@ -78,7 +78,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def speaker(clock: Clock, settings: Settings | None = None) -> tuple[Any, FakeEngine, FakeEngine]:
     made: Any = Speaker(None, settings or Settings(), None)  # type: ignore[arg-type]  # nothing is loaded
     kokoro, hibari = FakeEngine(clock, 0.2), FakeEngine(clock, 0.01)
-    made.__dict__.update(_kokoro=kokoro, _hibari=hibari)
+    made.__dict__.update(kokoro=kokoro, _hibari=hibari)
     return made, kokoro, hibari
 
 

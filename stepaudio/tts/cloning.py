@@ -25,7 +25,6 @@ import torch
 from stepaudio.core.audio import AudioChunk
 from stepaudio.tts.decoder import HOP, PITCH, SOURCE, Decoder
 from stepaudio.tts.graph import session
-from stepaudio.tts.kokoro import MODEL
 from stepaudio.tts.prosody import FRAME, RATE, whole_frames
 from stepaudio.tts.timbre import FAINT, Melody, bands, equaliser, melody_of, spectrum_of
 from stepaudio.tts.voicebank import TIMBRE, Character
@@ -115,7 +114,7 @@ class Cloner:
         symbols_of: Callable[[str], str],
     ) -> None:
         self._kokoro, self._encoder, self._symbols_of = kokoro, encoder, symbols_of
-        self._decoder = Decoder(model / MODEL)
+        self._decoder = Decoder(model)
         self._source = session(derived / SOURCE, threads=1)
 
     def clone(

@@ -19,6 +19,7 @@ from onnx import numpy_helper
 from torch.nn import functional
 
 from stepaudio.tts.graph import Graph
+from stepaudio.tts.kokoro import MODEL
 
 RECIPE = "source-1"
 """Names what ``write_source`` makes (for ``ModelStore.derived``); it changes when that does."""
@@ -36,11 +37,11 @@ def write_source(model: Path, out: Path) -> None:
     """Write ``source.onnx``: pitch (1, 2 * frames), Hz -> the harmonic source.
 
     Args:
-        model: file of the published model.
+        model: folder with the published model.
         out: folder to write to.
     """
     floats = onnx.TensorProto.FLOAT
-    Graph(onnx.load(model)).write(
+    Graph(onnx.load(model / MODEL)).write(
         out / SOURCE, {PITCH: (floats, [1, "half_frames"])}, {HARMONICS: (floats, [1, 22, "windows"])}
     )
 
@@ -55,11 +56,11 @@ class Decoder:
     """The decoder. It learns nothing: gradients flow to its inputs.
 
     Args:
-        model: file of the published model.
+        model: folder with the published model.
     """
 
     def __init__(self, model: Path) -> None:
-        self._layers, self._alphas = _read(onnx.load(model))
+        self._layers, self._alphas = _read(onnx.load(model / MODEL))
 
     def __call__(
         self,

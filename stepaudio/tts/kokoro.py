@@ -22,7 +22,7 @@ import json
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
@@ -35,9 +35,9 @@ from stepaudio.tts import performance
 from stepaudio.tts.base import Capabilities, Speech, Voice
 from stepaudio.tts.expression import SPEEDS
 from stepaudio.tts.graph import Graph, session
-from stepaudio.tts.prosody import FRAME, RATE, ProsodyPlan, whole_frames
+from stepaudio.tts.prosody import FRAME, RATE, ProsodyPlan, layout, whole_frames
 from stepaudio.tts.voicebank import Character, VoiceBank, mixed
-from stepaudio.tts.voices import KOKORO, find, is_mix, language_of, parse_mix
+from stepaudio.tts.voices import DIALECTS, KOKORO, LANGUAGES, find, is_mix, language_of, parse_mix
 
 if TYPE_CHECKING:
     from stepaudio.tts.text import Pronouncer
@@ -102,7 +102,7 @@ class Kokoro:
     """
 
     rate = RATE
-    capabilities = Capabilities(languages=frozenset({"en", "zh"}), speed=SPEEDS)
+    capabilities = Capabilities(languages=LANGUAGES["kokoro"], speed=SPEEDS, dialects=DIALECTS["kokoro"])
     limit = MAX_TOKENS
 
     def __init__(
@@ -223,11 +223,16 @@ class Kokoro:
         stop = (end - low) * FRAME + (FADE if end < plan.frames else 0)
         return samples[(begin - low) * FRAME : stop].copy()
 
-    def measure(self, character: Character) -> dict[str, np.ndarray]:
-        """What the generator's normalisation sees of a voice while it says typical things (seconds of work):
-        what ``Character.measured`` holds."""
+    def measured(self, character: Character) -> Character:
+        """A character with what the generator's normalisation sees of it while it says typical things."""
         manner = self._measure(character)
-        return {"energies": manner.energies, "means": manner.means, "variances": manner.variances}
+        found = {"energies": manner.energies, "means": manner.means, "variances": manner.variances}
+        return replace(character, measured=found)
+
+    def symbols(self, text: str, language: str) -> str:
+        """A written text as phonemes that the model knows."""
+        words = self._pronouncer.pronounce(text, language, "en-US")
+        return layout([word.phonemes for word in words], self.vocabulary)[0]
 
     def stock(self, id: str) -> np.ndarray:
         """The table of an official voice: (510, 1, 256) float32.

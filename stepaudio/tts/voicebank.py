@@ -234,19 +234,27 @@ class VoiceBank:
             **{"table": character.table, "equaliser": character.equaliser, **character.measured},
         )
         path = self.folder / f"{voice.id}{SUFFIX}"
-        try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # a voice is personal
-        except OSError as error:
-            raise StepAudioError(
-                f"cannot make the folder of voices {self.folder}: {error.strerror}; name another in the "
-                "setting tts.voices"
-            ) from error
+        self.make_folder()
         with whole_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("voice.json", json.dumps(description, ensure_ascii=False, indent=2))
             archive.writestr("arrays.npz", arrays.getvalue())
             if kept.consent:
                 archive.writestr("consent.flac", kept.consent)
         return path
+
+    def make_folder(self) -> None:
+        """Make the folder where it is not there yet; for its owner alone, since a voice is personal.
+
+        Raises:
+            StepAudioError: it cannot be made.
+        """
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StepAudioError(
+                f"cannot make the folder of voices {self.folder}: {error.strerror}; name another in the "
+                "setting tts.voices"
+            ) from error
 
     def remove(self, name: str) -> None:
         """Delete a kept voice with all that belongs to it, the recording of the consent too.

@@ -7,11 +7,12 @@ voice whose audio will be there before the listener has nothing left to hear, el
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,11 +20,15 @@ from stepaudio.core.clauses import Clause
 from stepaudio.core.errors import ConfigError, unknown
 from stepaudio.core.style import SpeechStyle
 from stepaudio.models import ModelStore
-from stepaudio.tts.base import Speech, Synthesizer, Voice
+from stepaudio.tts.base import Grade, Speech, Synthesizer, Voice
+from stepaudio.tts.dialects import objection
 
 if TYPE_CHECKING:
+    from stepaudio.tts.kokoro import Kokoro
     from stepaudio.tts.text import Pronouncer
     from stepaudio.tts.voicebank import VoiceBank
+
+log = logging.getLogger(__name__)
 
 _KOKORO_LANGUAGES = {  # first letter of a Kokoro voice
     "a": "en-US",
@@ -85,6 +90,22 @@ SAME_SPEAKER = {"af_heart": "hibari"}
 
 LANGUAGES = {"kokoro": frozenset({"en", "zh"}), "hibari": frozenset({"en"})}
 """What engines can read, known before they are loaded."""
+
+DIALECTS: Mapping[str, Mapping[str, Grade]] = {
+    "kokoro": {
+        "en": "native",
+        "en-US": "native",
+        "en-GB": "native",
+        "cmn": "native",
+        "cmn-sichuan": "accent",
+        "yue": "experimental",
+    },
+    "hibari": {"en": "native", "en-US": "native"},
+}
+"""The dialects that engines speak, and how well (``Capabilities.dialects``)."""
+
+ACCENTS = {"en-US": "af_heart", "en-GB": "bf_emma"}
+"""Who speaks when nothing but the accent is asked for, and the voice for English has another."""
 
 
 MIXED_AT_MOST = 8
@@ -250,6 +271,8 @@ class Settings(Protocol):
     def fast(self) -> str: ...
     @property
     def threads(self) -> int: ...
+    @property
+    def experimental(self) -> bool: ...
 
 
 class Speaker:
@@ -273,6 +296,7 @@ class Speaker:
         self._pinned = None if settings.voice == "auto" else self.find(settings.voice)
         self._of_language = {"en": self.find(settings.voice_en), "zh": self.find(settings.voice_zh)}
         self._fast = None if settings.fast == "none" else find(settings.fast)
+        self._experimental = settings.experimental
         # Of an idle laptop; corrected by every clause.
         self._pace = {"kokoro": Pace(0.35, 0.25), "hibari": Pace(0.04, 0.02)}
 
@@ -293,11 +317,15 @@ class Speaker:
         best = voice or self._pinned
         if best is None or language not in LANGUAGES[best.engine]:
             best = self._of_language[language]
+        accent = clause.style.dialect or ""
+        if voice is None and best is not self._pinned and accent in ACCENTS and best.language != accent:
+            best = find(ACCENTS[accent])
         found = [best]
         fast = self._fast
         if (
             fast
             and voice is None
+            and accent in ("", "en", fast.language)
             and SAME_SPEAKER.get(best.id) == fast.id
             and language in LANGUAGES[fast.engine]
         ):
@@ -309,11 +337,20 @@ class Speaker:
     ) -> Iterator[Speech]:
         """Speak a clause, by ``voice`` or by who is best in time; see ``choose`` for ``ahead_s``.
 
+        A dialect that cannot be had (``objection``) is left out, with a warning in the log.
+
         Raises:
             ModelMissing: the message is the command that gets the model.
         """
+        if reason := self.objection([clause]):
+            log.warning("spoken plainly: %s", reason)
+            clause = replace(clause, style=replace(clause.style, dialect=None))
         among = [(v, self._pace[v.engine]) for v in self.candidates(clause, voice)]
         yield from self._timed(clause, choose(among, ahead_s, estimate_s(clause.text)))
+
+    def objection(self, clauses: Sequence[Clause]) -> str | None:
+        """Why clauses cannot be spoken in the dialects that they ask for, and what to do; None: they can."""
+        return _objection(clauses, DIALECTS["kokoro"], self._experimental)
 
     def warm(self) -> None:
         """Load the voices that answers use, and see how fast they are."""
@@ -342,10 +379,11 @@ class Speaker:
             self._pace[voice.engine] = self._pace[voice.engine].updated(first_s, work_s / audio_s)
 
     def _engine(self, voice: Voice) -> Synthesizer:
-        return self._kokoro if voice.engine == "kokoro" else self._hibari
+        return self.kokoro if voice.engine == "kokoro" else self._hibari
 
     @cached_property
-    def _kokoro(self) -> Synthesizer:
+    def kokoro(self) -> Kokoro:
+        """The engine of most voices."""
         from stepaudio.tts import kokoro
 
         return kokoro.Kokoro(
@@ -403,7 +441,19 @@ class OneEngine:
         """Speak a clause; ``ahead_s`` changes nothing, as there is nobody faster."""
         return self._synthesizer.synthesize(clause, voice or self._default)
 
+    def objection(self, clauses: Sequence[Clause]) -> str | None:
+        """As of ``Speaker``."""
+        return _objection(clauses, self._synthesizer.capabilities.dialects, experimental=True)
+
     def warm(self) -> None:
         """Speak once: the first time is slow."""
         for _ in self.speak(Clause(0, "你好。")):
             pass
+
+
+def _objection(clauses: Sequence[Clause], grades: Mapping[str, Grade], experimental: bool) -> str | None:
+    for dialect in {clause.style.dialect: None for clause in clauses}:
+        texts = [clause.text for clause in clauses if clause.style.dialect == dialect]
+        if reason := objection(dialect, texts, grades, experimental=experimental):
+            return reason
+    return None
