@@ -136,6 +136,17 @@ class TTSConfig(_Section):
         description="voice for clauses that the best voice cannot have ready in time; none: never",
     )
     speed: float = Field(default=1.0, ge=0.5, le=2.0, description="1 is as trained, 2 twice as fast")
+    unknown_tags: Literal["speak", "drop", "report"] = Field(
+        default="speak",
+        description="brackets that look like instruction tags and are none: spoken, left out, or (not in talks) "
+        "an error",
+    )
+    colloquial: bool = Field(
+        default=True, description="in a dialect, say its own words for those of written Chinese: 我们 -> 我哋"
+    )
+    experimental: bool = Field(
+        default=False, description="allow dialects that are hardly understood yet (Cantonese)"
+    )
     threads: int = Field(default=2, ge=1, le=64, description="CPU threads")
 
 

@@ -133,7 +133,9 @@ class TagReader:
 
     def settle(self, text: str = "") -> list[Token]:
         """Take a piece after which something else than text follows (an element of XML): no tag goes on."""
-        return self._read(text, final=True)
+        out = self._read(text, final=True)
+        self._after_tag()
+        return out
 
     def open(self, name: str) -> None:
         """An element of XML begins: tags that are opened in it must be closed in it."""
