@@ -1,14 +1,23 @@
-"""The commands about voices: say, voices."""
+"""The command that speaks: say."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from stepaudio.cli.rim import new_command, new_group, open_engine, print_rows, progress_bar
+from stepaudio.cli.rim import complain, new_command, open_engine, positive, progress_bar
 from stepaudio.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from stepaudio.batch import Report
+    from stepaudio.core.clauses import Mark
+    from stepaudio.core.style import SpeechStyle
+
+_FORMATS = ("wav", "flac", "ogg", "opus", "mp3", "m4a", "m4b")
 
 
 def add_commands(commands: Any) -> None:
@@ -17,77 +26,220 @@ def add_commands(commands: Any) -> None:
         commands,
         "say",
         _say,
-        "speak a text",
+        "speak a text, or read a file aloud",
         'stepaudio say "The train leaves at 9:45." -o train.wav',
         "stepaudio say 今天是2024年5月1号。 --voice zf_xiaoxiao",
+        'stepaudio say "Nobody must hear us." --whisper --emotion fearful',
         "cat story.txt | stepaudio say - -o - | aplay",
+        "stepaudio say -f book.epub -o book.m4b          an audiobook with chapters",
+        "stepaudio say -f talk.srt -o talk.wav           speech at the times of subtitles",
+        "stepaudio say -f jobs.jsonl -o folder --captions srt,json",
         'stepaudio say --show spoken "It costs $3.50"',
     )
-    say.add_argument("text", metavar="TEXT", help="what to say; - reads standard input")
+    say.add_argument("text", metavar="TEXT", nargs="?", help="what to say; - reads standard input")
+    say.add_argument(
+        "-f",
+        "--file",
+        metavar="FILE",
+        help="read this aloud: text, Markdown, EPUB, subtitles (srt, vtt), or JSON lines, each with text and, if "
+        "you like, voice, language, style, file; what was done before a stop is not done again",
+    )
+    say.add_argument(
+        "--type",
+        choices=("text", "markdown", "epub", "subtitles", "jobs"),
+        help="what FILE holds; default: by the ending of its name",
+    )
     say.add_argument(
         "-o",
         "--output",
-        default="speech.wav",
         metavar="FILE",
-        help="wav, flac, ogg or mp3 (default: %(default)s; - is standard output)",
+        help="wav, flac, ogg, opus, mp3, m4b; of JSON lines, or with --split, a folder (default: speech.wav, or "
+        "called as the file that is read; - is standard output)",
     )
     say.add_argument("--voice", help="a voice (`stepaudio voices list`)")
-    say.add_argument("--speed", type=float, help="0.5 to 2.0; 1 is as trained")
     say.add_argument("--language", help="language of the text: en, zh; default: each part by its script")
+    say.add_argument("--speed", type=float, help="0.5 to 2.0; 1 is as trained")
+    say.add_argument("--pitch", type=float, metavar="SEMITONES", help="-7 to 7")
+    say.add_argument("--volume", type=float, metavar="DB", help="-24 to 12")
+    say.add_argument("--emotion", help="happy, sad, angry, calm, … (高兴, …)")
+    say.add_argument("--intensity", type=int, metavar="N", help="of the emotion: 1 to 3")
+    say.add_argument("--dialect", help="en-GB, cmn-sichuan, yue, … (四川话, …)")
+    say.add_argument(
+        "--whisper", dest="mode", action="store_const", const="whisper", help="no voice, only breath"
+    )
+    say.add_argument(
+        "--captions", type=_captions, default=(), metavar="KIND,…", help="beside: srt, vtt, json"
+    )
+    say.add_argument("--split", action="store_true", help="a file a chapter, and a playlist, in a folder")
+    say.add_argument(
+        "--format",
+        choices=_FORMATS,
+        help="of files in a folder that have no name (default: mp3, of lines wav)",
+    )
+    say.add_argument("--jobs", type=positive, metavar="N", help="threads (default: one a processor)")
     say.add_argument(
         "--show",
         choices=("spoken", "phonemes"),
         help="print what would be said, a line for each line, and make no sound",
     )
 
-    voices = new_group(commands, "voices", "the voices there are")
-    listing = new_command(
-        voices, "list", _voices_list, "list the voices", "stepaudio voices list --language zh"
-    )
-    listing.add_argument("--language", help="only voices that speak it natively: en, zh, ja, …")
-    listing.add_argument("--json", action="store_true", help="print JSON")
-
 
 # What the commands do
 
 
+def _captions(text: str) -> tuple[str, ...]:
+    from stepaudio.batch import CAPTIONS
+
+    kinds = tuple(dict.fromkeys(text.replace(",", " ").split()))
+    if not kinds or set(kinds) - set(CAPTIONS):
+        raise argparse.ArgumentTypeError(f"{text!r}: name one or more of {', '.join(CAPTIONS)}")
+    return kinds
+
+
+def _style(options: argparse.Namespace) -> SpeechStyle:
+    from stepaudio.documents import style_of
+
+    names = ("emotion", "intensity", "dialect", "mode", "pitch", "volume")
+    return style_of({name: getattr(options, name) for name in names})
+
+
 def _say(options: argparse.Namespace) -> int | None:
+    from stepaudio.batch import captions_of, write_captions
     from stepaudio.files import WRITES, check_writable, write_audio
 
+    if (options.text is None) == (options.file is None):
+        raise ConfigError("say what? Give a text, or with -f a file to read aloud")
+    if options.file is not None:
+        return _say_file(options)
+    if options.text != "-" and "\n" not in options.text and _is_document(options.text):
+        raise ConfigError(f"{options.text} is a file: to have it read aloud, put -f before it")
+    if options.split or options.type or options.format:
+        raise ConfigError("--split, --type and --format are for files: name one with -f")
+    output = options.output or "speech.wav"
+    if output == "-" and options.captions:
+        raise ConfigError("captions are files beside another: name it with -o")
     text = sys.stdin.buffer.read().decode("utf-8", "replace") if options.text == "-" else options.text
+    style = _style(options)
     engine = open_engine(options, {"tts.voice": options.voice, "tts.speed": options.speed})
     if options.show:
         for line in text.splitlines() or [""]:
             print(engine.show(line, options.show, language=options.language))
         return None
-    check_writable(options.output, WRITES)
+    check_writable(output, WRITES)
     seconds = 0.0
+    words: list[Mark] = []
     with engine, progress_bar("speaking", unit="s of speech") as report:
 
         def chunks() -> Iterator[Any]:
             nonlocal seconds
-            for speech in engine.say(text, language=options.language):
+            for speech in engine.say(text, language=options.language, style=style):
                 seconds = (speech.audio.start + len(speech.audio.samples)) / speech.audio.rate
                 report(seconds, None)
+                words.extend(speech.marks)
                 yield speech.audio
 
-        write_audio(options.output, chunks())
-    if options.output != "-":
-        print(f"{options.output}: {seconds:.1f} s of speech")
+        write_audio(output, chunks())
+    write_captions(Path(output), list(captions_of(text, words)), options.captions)
+    if output != "-":
+        print(f"{output}: {seconds:.1f} s of speech")
     return None
 
 
-def _voices_list(options: argparse.Namespace) -> None:
-    engine = open_engine(options)
-    rows = [
-        {"id": v.id, "language": v.language, "gender": v.gender, "engine": v.engine, "licence": v.licence}
-        for v in engine.voices()
-        if not options.language or v.language.lower().startswith(_native(options.language))
-    ]
-    if not rows:
-        raise ConfigError(f"no voice speaks {options.language!r} natively; see: stepaudio voices list")
-    print_rows(rows, options.json)
+def _is_document(name: str) -> bool:
+    from stepaudio.documents import KINDS
+
+    return Path(name).suffix.lower() in KINDS and len(name) < 256 and Path(name).is_file()
 
 
-def _native(language: str) -> str:
-    return "cmn" if language.lower().startswith("zh") else language.lower()
+def _say_file(options: argparse.Namespace) -> int:
+    from stepaudio import batch, documents, files
+
+    source = options.file
+    if source == "-":
+        raise ConfigError(
+            "-f wants a file, which can be read again after a stop; `say -` reads standard input"
+        )
+    if options.show:
+        raise ConfigError("--show is for a text: stepaudio say --show spoken - < FILE")
+    kind = options.type or documents.kind_of(source)
+    if options.split and kind in ("jobs", "subtitles"):
+        raise ConfigError("--split is for works that have chapters: text, Markdown, EPUB")
+    ending = f".{options.format or ('wav' if kind == 'jobs' else 'mp3')}"
+    in_folder = options.split or kind == "jobs"
+    default = "" if in_folder else ".wav" if kind == "subtitles" else f".{options.format or 'mp3'}"
+    target = Path(options.output or Path(source).stem + default)
+    if options.output == "-":
+        raise ConfigError("what is read from a file goes to a file: name it with -o")
+    if in_folder and target.exists() and not target.is_dir():
+        raise ConfigError(
+            f"{target} is a file: with {'--split' if options.split else 'JSON lines'}, -o is a folder"
+        )
+    if not in_folder and any(
+        target.with_suffix(f".{c}").resolve() == Path(source).resolve() for c in options.captions
+    ):
+        raise ConfigError(f"captions would be written over {source}: give the output another name with -o")
+    workers = options.jobs or os.cpu_count() or 1
+    flags = {
+        "tts.voice": options.voice,
+        "tts.speed": options.speed,
+        "tts.threads": 1 if workers > 1 else None,
+    }
+    manner = batch.Manner(language=options.language, style=_style(options))
+    shared: dict[str, Any] = {"captions": options.captions, "workers": workers}
+    unit = "lines" if kind == "jobs" else "parts"
+    done, total = 0.0, None
+    with open_engine(options, flags) as engine, progress_bar("speaking", unit=unit) as report:
+
+        def on_progress(now: float, all: float | None) -> None:
+            nonlocal done, total
+            done, total = now, all
+            report(now, all)
+
+        shared["on_progress"] = on_progress
+        try:
+            if kind == "jobs":
+                if not Path(source).is_file():
+                    raise ConfigError(f"there is no file {source}")
+                made = batch.do_jobs(
+                    engine, Path(source), target, manner, ending=ending, on_problem=complain, **shared
+                )
+            else:
+                data = files.read_bytes(source)
+                shared |= {"source": source, "data": data}
+                if kind == "subtitles":
+                    cues = documents.read_cues(data, Path(source).name)
+                    made = batch.dub(engine, cues, target, manner, **shared)
+                else:
+                    book = documents.read_book(data, kind, Path(source).name)
+                    split = ending if options.split else None
+                    made = batch.read_aloud(engine, book, target, manner, split=split, **shared)
+        except KeyboardInterrupt:
+            of = f" of {total:.0f}" if total else ""
+            print(f"{done:.0f}{of} {unit} are kept: the same command goes on from there", file=sys.stderr)
+            raise
+    return _tell(made, target, unit, told=kind == "jobs")
+
+
+_NOTES = 10
+"""So many notes are printed; of more, how many there are."""
+
+
+def _tell(made: Report, target: Path, unit: str, told: bool) -> int:
+    for note in made.notes[:_NOTES]:
+        print(note, file=sys.stderr)
+    if more := made.notes[_NOTES:]:
+        print(f"… and {len(more)} more like these", file=sys.stderr)
+    for problem in () if told else made.problems:
+        complain(problem)
+    kept = f"; {made.kept} {unit} were done before" if made.kept else ""
+    print(f"{target}: {_length(made.seconds)} of speech{kept}")
+    if made.problems:
+        complain(f"{len(made.problems)} could not be said")
+    return 1 if made.problems else 0
+
+
+def _length(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}" if minutes >= 60 else f"{minutes}:{seconds:02}"

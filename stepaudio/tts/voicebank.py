@@ -282,7 +282,10 @@ class VoiceBank:
         if path is None or not path.is_file():
             if any(voice.id == OPENAI.get(name, name) for voice in CATALOGUE):
                 raise ConfigError(f"{name} is a stock voice; it was not kept, and cannot be removed")
-            raise unknown("kept voice", name, [found for found, _ in self._descriptions()])
+            kept = [found for found, _ in self._descriptions()]
+            if not kept:
+                raise ConfigError(f"no voice named {name!r} was kept, and no other one in {self.folder}")
+            raise unknown("kept voice", name, kept)
         return path
 
     def _descriptions(self) -> Iterator[tuple[str, dict[str, Any]]]:
