@@ -264,10 +264,16 @@ class Engine:
     @cached_property
     def recognizer(self) -> Recognizer:
         """Speech to text."""
+        from stepaudio.recognition import whisper_graph
         from stepaudio.recognition.whisper import WhisperRecognizer
 
         settings = self.config.recognition
-        return WhisperRecognizer(self.store.path(settings.model), vad=self.vad, threads=settings.threads)
+        return WhisperRecognizer(
+            self.store.path(settings.model),
+            self.store.derived(settings.model, whisper_graph.recipe(), whisper_graph.write_graphs),
+            vad=self.vad,
+            threads=settings.threads,
+        )
 
     @cached_property
     def speakers(self) -> SpeakerEncoder:

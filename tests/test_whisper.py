@@ -14,14 +14,16 @@ from stepaudio.recognition.vad import Span
 from stepaudio.recognition.whisper import (
     Phrase,
     Token,
-    WhisperRecognizer,
     cut_at_pauses,
     first_end,
     is_looping,
     phrases,
+    token_positions,
     words_of,
     written,
 )
+from stepaudio.recognition.whisper_graph import write_graphs
+from stepaudio.recognition.whisper_network import Cache, best, log_probabilities, search
 
 RATE = 16_000
 
@@ -151,6 +153,103 @@ def test_chinese_is_timed_by_the_character() -> None:
     assert np.allclose([times for _, *times in timed], [(0, 0.5), (0.5, 1.0), (1.5, 2.0)])
 
 
+def test_tokens_begin_where_they_look() -> None:
+    """Three tokens that look at positions 0 to 9, 10 to 29 and 30 to 39, in one head of two."""
+    looks = np.zeros((2, 3, 40))
+    for token, (begin, end) in enumerate([(0, 10), (10, 30), (30, 40)]):
+        looks[0, token, begin:end] = 4
+    assert token_positions(looks).tolist() == [0, 10, 30]
+
+
 def test_a_folder_without_the_model_says_how_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(ModelMissing, match="stepaudio models pull whisper-base"):
-        WhisperRecognizer(tmp_path)
+        write_graphs(tmp_path, tmp_path)
+    (tmp_path / "model.bin").write_bytes(b"not a model, but long enough to be read as the head of one")
+    with pytest.raises(ModelMissing, match="stepaudio models pull whisper-base"):
+        write_graphs(tmp_path, tmp_path)
+
+
+# Beam search, over a decoder of a few tokens
+
+
+class Words:
+    """A vocabulary of text 0 to 5, the end 6, one instruction 7, and times of 0 to 2 s."""
+
+    end, first_time, never = 6, 8, np.array([7])
+
+
+def decoder(*expected: int):
+    """A decoder that writes ``expected`` and the end, after a prompt of one token. How many tokens it was
+    asked to read at a time is noted in ``.steps``."""
+    script = [*expected, Words.end]
+
+    def read(cache: Cache, tokens, parents) -> tuple[np.ndarray, Cache]:
+        new = len(tokens[0])
+        read.steps.append(new)
+        logits = np.full((len(tokens), new, Words.first_time + 101), -10.0, np.float32)
+        for i in range(new):
+            logits[:, i, script[min(cache.length + i, len(script) - 1)]] = 5
+        return logits, Cache({}, cache.length + new)
+
+    read.steps = []
+    return read
+
+
+@pytest.mark.parametrize("beams", [1, 2, 5])
+def test_the_most_probable_tokens_are_found(beams: int) -> None:
+    said = (8, 3, 1, 4, 18)
+    assert search(decoder(*said), Cache({}, 0), [7], Words, beams, 20).tokens == said
+
+
+def test_what_is_heard_again_is_read_in_one_step() -> None:
+    said = (8, 3, 1, 4, 5, 18)
+    read = decoder(*said)
+    assert search(read, Cache({}, 0), [7], Words, 1, 20, before=said[:4]).tokens == said
+    assert read.steps == [5, 1, 1]
+
+
+def test_what_is_heard_otherwise_is_written_anew() -> None:
+    said = (8, 3, 1, 4, 18)
+    read = decoder(*said)
+    assert search(read, Cache({}, 0), [7], Words, 1, 20, before=(8, 3, 2, 2, 2)).tokens == said
+    assert read.steps == [6, 1, 1, 1]
+
+
+def test_no_more_tokens_are_written_than_wanted() -> None:
+    said = (8, *[1, 2] * 20)
+    assert len(search(decoder(*said), Cache({}, 0), [7], Words, 2, 10).tokens) == 10
+    assert len(search(decoder(*said), Cache({}, 0), [7], Words, 2, 10, before=said[:30]).tokens) == 10
+
+
+def test_text_stands_between_times() -> None:
+    even = np.zeros(Words.first_time + 101, np.float32)
+
+    def allowed(*written: int) -> set[int]:
+        return set(np.flatnonzero(log_probabilities(even, written, Words) > -np.inf).tolist())
+
+    text, first = {0, 1, 2, 3, 4, 5, 6}, Words.first_time
+    assert allowed() == set(range(first, first + 51))  # the first phrase begins within a second
+    assert allowed(first) == text
+    even[:first] = 9  # else all the times together are the most probable
+    assert allowed(first, 3) == text | set(range(first + 1, first + 101))  # a phrase takes time
+    assert allowed(first, 3, first + 20) == {Words.end} | set(range(first + 20, first + 101))
+    assert allowed(first, 3, first + 20, first + 20) == text
+
+
+def test_many_times_outweigh_one_text() -> None:
+    logits = np.zeros(Words.first_time + 101, np.float32)
+    logits[3] = 2
+    assert log_probabilities(logits, (8, 1), Words).argmax() >= Words.first_time
+    logits[3] = 6
+    assert log_probabilities(logits, (8, 1), Words).argmax() == 3
+
+
+def test_probabilities_sum_to_one() -> None:
+    logits = np.random.default_rng(0).normal(0, 2, Words.first_time + 101).astype(np.float32)
+    for said in ((), (8,), (8, 1), (8, 1, 20)):
+        assert abs(np.exp(log_probabilities(logits, said, Words)).sum() - 1) < 1e-4
+
+
+def test_best_are_in_order() -> None:
+    assert best(np.array([0.0, -np.inf, 3, 1], np.float32), 3) == [2, 3, 0]
+    assert best(np.array([0.0, -np.inf], np.float32), 3) == [0]

@@ -41,11 +41,13 @@ class Transcript:
         text: the whole transcript; Chinese in simplified script; "" when there is no speech.
         language: "en" or "zh" (ISO 639-1), detected or as asked.
         segments: the text with times; words within only when they were asked for.
+        tokens: the recogniser's own notes, for ``before`` when more of the same audio is there.
     """
 
     text: str
     language: str
     segments: tuple[Segment, ...] = ()
+    tokens: tuple[int, ...] = ()
 
 
 class Recognizer(Protocol):
@@ -60,6 +62,7 @@ class Recognizer(Protocol):
         language: str | None = None,
         mode: Mode = "fast",
         words: bool = False,
+        before: Transcript | None = None,
         on_progress: Callable[[float, float], None] | None = None,
     ) -> Transcript:
         """Recognise ``audio`` (16 kHz, any length).
@@ -68,6 +71,7 @@ class Recognizer(Protocol):
             language: "en" or "zh"; None detects it.
             mode: "fast" for talk, "accurate" for files (a wider beam).
             words: also give the times of words.
+            before: what was heard of the beginning of this audio, which may save work.
             on_progress: called now and then with the seconds done and the seconds in all.
 
         Raises:

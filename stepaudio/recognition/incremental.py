@@ -38,6 +38,7 @@ class Pass:
         audio: what to recognise.
         start_ms: where it begins in the turn.
         heard_ms: up to where the speech of the turn is in it.
+        before: what the last pass heard of it.
     """
 
     recognizer: Recognizer
@@ -45,10 +46,11 @@ class Pass:
     start_ms: int
     heard_ms: int
     language: str | None
+    before: Transcript | None = None
 
     def run(self) -> Transcript:
         """Recognise (blocks)."""
-        return self.recognizer.transcribe(self.audio, language=self.language, mode="fast")
+        return self.recognizer.transcribe(self.audio, language=self.language, mode="fast", before=self.before)
 
 
 class GrowingTranscript:
@@ -153,7 +155,9 @@ class GrowingTranscript:
         self._parts = [whole]
         end = min(self._samples, (self._spoken_ms + MARGIN_MS) * RATE // 1000)
         audio = AudioChunk(whole[self._base : end], RATE, self._base)
-        return Pass(self._recognizer, audio, self._base * 1000 // RATE, self._spoken_ms, self._language)
+        return Pass(
+            self._recognizer, audio, self._base * 1000 // RATE, self._spoken_ms, self._language, self._last
+        )
 
 
 _WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+(?:['’][^\W\u3400-\u9fff]+)*")

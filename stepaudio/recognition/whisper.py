@@ -1,4 +1,4 @@
-"""Whisper through CTranslate2, with an encoder that works only on the audio there is.
+"""Whisper, with an encoder that works only on the audio there is.
 
 Whisper was trained on windows of 30 s, and its reference code fills every clip up to that. The encoder takes
 less: a clip of 3 s costs a quarter in a context of 5 s. What is lost that way are a few clips on which the
@@ -15,18 +15,19 @@ import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate, pairwise
 from pathlib import Path
 
-import ctranslate2
 import numpy as np
 import opencc
 
 from stepaudio.core.audio import AudioChunk
-from stepaudio.core.errors import ModelMissing, unknown
+from stepaudio.core.errors import unknown
 from stepaudio.recognition.base import RATE, Mode, Segment, Transcript, VoiceActivity, Word
 from stepaudio.recognition.features import HOP, log_mel
 from stepaudio.recognition.vad import Span, probabilities, speech_spans
+from stepaudio.recognition.whisper_network import MOST_TOKENS, Encoding, Network, Vocabulary, search
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ _NO_SPEECH = 0.6  # Whisper's own threshold, for those who have no voice activit
 _OVERRUN = 1.0  # seconds; a phrase said to end later than this behind the audio is in doubt
 _SILENT = 1e-4  # peak of a recording that holds nothing but rounding
 _POSITION = 0.02  # seconds: one position of the encoder's output, two feature frames
+_SMOOTHED = 7  # positions over which a median is taken of where a token looks
 
 
 Token = tuple[int, str]
@@ -76,7 +78,8 @@ class _Attempt:
 
     Attributes:
         language: code.
-        phrases: what it wrote.
+        tokens: what it wrote,
+        phrases: and of it what lies within the audio.
         score: mean log-probability of the tokens.
         no_speech: probability that the window holds no speech.
         is_broken: it loops, does not end, or does not end where the audio does.
@@ -84,11 +87,12 @@ class _Attempt:
     """
 
     language: str
+    tokens: tuple[int, ...]
     phrases: list[Phrase]
     score: float
     no_speech: float
     is_broken: bool
-    encoding: ctranslate2.StorageView
+    encoding: Encoding
 
     @property
     def is_bad(self) -> bool:
@@ -105,27 +109,19 @@ class WhisperRecognizer:
     """Whisper (multilingual) in int8, for English and Chinese. Stateless; may be shared.
 
     Args:
-        model_dir: a CTranslate2 model: model.bin, config.json, vocabulary.txt.
-        threads: of one recognition. A second one hardly helps: the encoder gains a little, the decoder's many
-            small steps take longer (beam 2: 146 ms a clip on one, 187 ms on two).
+        model: folder of the model (``vocabulary.txt``, ``config.json``).
+        derived: folder that ``whisper_graph.write_graphs`` filled.
+        threads: of one recognition.
         vad: finds the speech in long recordings, and keeps silence and noise from being "heard" as words.
-
-    Raises:
-        ModelMissing: the folder does not hold the model.
     """
 
     languages: tuple[str, ...] = ("en", "zh")
 
-    def __init__(self, model_dir: Path | str, threads: int = 1, vad: VoiceActivity | None = None) -> None:
-        folder = Path(model_dir)
-        for name in ("model.bin", "config.json", "vocabulary.txt"):
-            if not (folder / name).is_file():
-                raise ModelMissing(
-                    f"{folder} holds no {name}; get it with: stepaudio models pull whisper-base"
-                )
-        self._model = ctranslate2.models.Whisper(str(folder), compute_type="int8", intra_threads=threads)
-        vocabulary = (folder / "vocabulary.txt").read_text("utf-8").split("\n")
-        self._ids = {token: i for i, token in enumerate(vocabulary) if token.startswith("<|")}
+    def __init__(
+        self, model: Path, derived: Path, *, threads: int = 1, vad: VoiceActivity | None = None
+    ) -> None:
+        self._vocabulary = Vocabulary(model)
+        self._network = Network(derived, threads)
         self._converter = opencc.OpenCC("t2s")
         self._vad = vad
 
@@ -136,6 +132,7 @@ class WhisperRecognizer:
         language: str | None = None,
         mode: Mode = "fast",
         words: bool = False,
+        before: Transcript | None = None,
         on_progress: Callable[[float, float], None] | None = None,
     ) -> Transcript:
         """Recognise ``audio`` (16 kHz, any length).
@@ -145,6 +142,7 @@ class WhisperRecognizer:
             language: "en" or "zh"; None detects it, for every window of a long recording anew.
             mode: "fast" for talk, "accurate" for files (a wider beam).
             words: also give the times of words.
+            before: what was heard of the beginning of this audio: what is heard again is not searched for.
             on_progress: called after every window with the seconds done and the seconds in all.
 
         Raises:
@@ -157,12 +155,14 @@ class WhisperRecognizer:
             raise unknown("language", language, self.languages)
         segments: list[Segment] = []
         spoken: Counter[str] = Counter()  # samples of each language
+        tokens: tuple[int, ...] = ()
         windows = deque(self._windows(audio))
         while windows:
             window = windows.popleft()
             samples = audio.samples[window.start : window.end]
-            attempt = self._hear(samples, language, mode)
+            attempt = self._hear(samples, language, mode, before if window.start == 0 else None)
             if attempt:
+                tokens = tokens or attempt.tokens
                 spoken[attempt.language] += len(samples)
                 segments += self._segments(attempt, window, words)
                 if rest := self._unheard(samples, attempt.phrases):
@@ -172,7 +172,7 @@ class WhisperRecognizer:
         if on_progress:
             on_progress(audio.seconds, audio.seconds)
         main = max(spoken, key=spoken.__getitem__, default=language or self.languages[0])
-        return Transcript(_joined(segment.text for segment in segments), main, tuple(segments))
+        return Transcript(_joined(segment.text for segment in segments), main, tuple(segments), tokens)
 
     def _windows(self, audio: AudioChunk) -> list[Span]:
         """The stretches of ``audio`` to recognise, none longer than ``_LONGEST``."""
@@ -183,7 +183,9 @@ class WhisperRecognizer:
             spans = speech_spans(probabilities(self._vad, audio))
         return cut_at_pauses(audio.samples, spans)
 
-    def _hear(self, samples: np.ndarray, language: str | None, mode: Mode) -> _Attempt | None:
+    def _hear(
+        self, samples: np.ndarray, language: str | None, mode: Mode, before: Transcript | None
+    ) -> _Attempt | None:
         """The first good attempt of the chain of contexts, or else the most probable one.
 
         None where there is no speech: Whisper writes words for noise, too, but without confidence.
@@ -196,9 +198,8 @@ class WhisperRecognizer:
                 break  # 0.5 s more, for a clip that is merely hard to understand
             if attempts:
                 log.debug("%.1f s of audio: heard again in a context of %.1f s", seconds, frames * HOP / RATE)
-            features = log_mel(samples, frames)[None]
-            encoding = self._model.encode(ctranslate2.StorageView.from_array(features))
-            attempt = self._decode(encoding, language or self._language(encoding), seconds, frames, mode)
+            encoding = self._network.encode(log_mel(samples, frames))
+            attempt = self._decode(encoding, language, seconds, frames, mode, None if attempts else before)
             if is_speech is None and (attempt.is_bad or attempt.is_doubtful):
                 is_speech = self._is_speech(samples, attempt)
             if is_speech is False:
@@ -223,26 +224,34 @@ class WhisperRecognizer:
         missed = any(span.start >= _LEAST_PAUSE or span.end >= _LEAST_REST_JOINED for span in spans)
         return heard if missed else None
 
-    def _language(self, encoding: ctranslate2.StorageView) -> str:
-        """The most probable of the languages offered."""
-        ranked = (token[2:-2] for token, _ in self._model.detect_language(encoding)[0])
-        return next(code for code in ranked if code in self.languages)
-
     def _decode(
-        self, encoding: ctranslate2.StorageView, language: str, seconds: float, frames: int, mode: Mode
+        self,
+        encoding: Encoding,
+        language: str | None,
+        seconds: float,
+        frames: int,
+        mode: Mode,
+        before: Transcript | None,
     ) -> _Attempt:
+        vocabulary = self._vocabulary
+        logits, cache = self._network.read(
+            encoding, self._network.empty, [[vocabulary.id("startoftranscript")]], [0]
+        )
+        start = logits[0, 0]
+        no_speech = float(np.exp(start[vocabulary.id("nocaptions")] - np.logaddexp.reduce(start)))
+        language = language or max(self.languages, key=lambda code: start[vocabulary.id(code)])
         # Fast speech is 7 tokens a second. The last attempt has room for faster, so that nobody is cut short.
-        cap = math.ceil(8 + (7 if frames < _MOST_FRAMES else 14) * seconds)
-        result = self._model.generate(
-            encoding,
-            [self._prompt(language)],
-            beam_size=_BEAMS[mode],
-            max_length=min(2 * cap, 448),  # CTranslate2 leaves half of it to new tokens
-            return_scores=True,
-            return_no_speech_prob=True,
-        )[0]
-        tokens = list(zip(result.sequences_ids[0], result.sequences[0], strict=True))
-        score = result.scores[0]
+        cap = min(math.ceil(8 + (7 if frames < _MOST_FRAMES else 14) * seconds), MOST_TOKENS)
+        found = search(
+            partial(self._network.read, encoding),
+            cache,
+            [vocabulary.id(language), vocabulary.id("transcribe")],
+            vocabulary,
+            _BEAMS[mode],
+            cap,
+            before.tokens if before is not None and before.language == language else (),
+        )
+        tokens = [(token, vocabulary.forms[token]) for token in found.tokens]
         said = phrases(tokens, seconds)
         end = first_end(tokens, seconds)
         is_broken = (
@@ -250,10 +259,7 @@ class WhisperRecognizer:
             or (end is not None and end > seconds + _OVERRUN)
             or is_looping([token for phrase in said for token in phrase.tokens])
         )
-        return _Attempt(language, said, score, result.no_speech_prob, is_broken, encoding)
-
-    def _prompt(self, language: str) -> list[int]:
-        return [self._ids[f"<|{name}|>"] for name in ("startoftranscript", language, "transcribe")]
+        return _Attempt(language, found.tokens, said, found.score, no_speech, is_broken, encoding)
 
     def _segments(self, attempt: _Attempt, window: Span, words: bool) -> list[Segment]:
         """Phrases as segments of the recording, in simplified script."""
@@ -277,15 +283,14 @@ class WhisperRecognizer:
 
     def _token_times(self, attempt: _Attempt, said: list[Phrase], window: Span) -> list[float]:
         """Seconds from the start of the window at which each text token begins, and the last one ends."""
+        vocabulary = self._vocabulary
+        names = ("startoftranscript", attempt.language, "transcribe", "notimestamps")
+        prompt = [vocabulary.id(name) for name in names]
         ids = [token for phrase in said for token, _ in phrase.tokens]
-        frames = math.ceil((window.end - window.start) / HOP)
-        aligned = self._model.align(attempt.encoding, self._prompt(attempt.language), [ids], frames)[0]
-        path: list[tuple[int, int]] = aligned.alignments
-        begins = dict[int, int]()
-        for token, position in path:
-            begins.setdefault(token, position)
-        last = path[-1][1]
-        return [begins.get(i, last) * _POSITION for i in range(len(ids) + 1)]
+        looks = self._network.looks(attempt.encoding, [*prompt, *ids, vocabulary.end], vocabulary.heads)
+        positions = math.ceil((window.end - window.start) / HOP / 2)
+        begins = token_positions(looks[:, :, :positions])[len(prompt) :]
+        return [position * _POSITION for position in begins]
 
     def _simplified(self, text: str) -> str:
         """Text in simplified script, character for character: words are found in it by their place."""
@@ -367,6 +372,42 @@ def is_looping(tokens: Sequence[Token]) -> bool:
                 return True
     said = written(tokens).encode()
     return len(said) > _MOST_COMPRESSED * len(zlib.compress(said))
+
+
+def token_positions(looks: np.ndarray) -> np.ndarray:
+    """The position at which each token begins (n,), from how much each looks where.
+
+    A path through tokens and positions that goes forward in both and sees most (dynamic time warping), as in
+    openai/whisper's ``timing.py``.
+
+    Args:
+        looks: logits (heads, tokens, positions) of heads that look where the word is said.
+    """
+    seen = np.exp(looks - looks.max(axis=2, keepdims=True))
+    seen /= seen.sum(axis=2, keepdims=True)
+    seen = (seen - seen.mean(axis=1, keepdims=True)) / (seen.std(axis=1, keepdims=True) + 1e-9)
+    reach = min(_SMOOTHED // 2, looks.shape[2] - 1)
+    padded = np.pad(seen, ((0, 0), (0, 0), (reach, reach)), mode="reflect")
+    smooth = np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=2), axis=3)
+    gain = smooth.mean(axis=0)
+    tokens, positions = gain.shape
+    # best[t] at a position: the most that a path to token t there has seen. A step goes on in one or in both.
+    best = np.full((tokens + 1, positions + 1), -np.inf)
+    best[0, 0] = 0
+    steps = np.zeros((tokens + 1, positions + 1), np.int8)
+    for diagonal in range(2, tokens + positions + 1):  # all places of a diagonal at once
+        t = np.arange(max(1, diagonal - positions), min(tokens, diagonal - 1) + 1)
+        p = diagonal - t
+        ways = np.stack([best[t - 1, p - 1], best[t - 1, p], best[t, p - 1]])
+        steps[t, p] = ways.argmax(axis=0)
+        best[t, p] = gain[t - 1, p - 1] + ways.max(axis=0)
+    begins = np.zeros(tokens, int)
+    t, p = tokens, positions
+    while t > 0 and p > 0:
+        begins[t - 1] = p - 1
+        step = steps[t, p]
+        t, p = t - (step != 2), p - (step != 1)
+    return begins
 
 
 def _byte_alphabet() -> dict[str, int]:

@@ -18,6 +18,7 @@ from stepaudio.recognition.base import RATE
 from stepaudio.recognition.endpointing import SmartTurn
 from stepaudio.recognition.vad import FRAME, SileroVAD, probabilities, speech_spans
 from stepaudio.recognition.whisper import WhisperRecognizer
+from stepaudio.recognition.whisper_graph import write_graphs
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +32,15 @@ def turn(model_dir: Callable[[str], Path]) -> SmartTurn:
 
 
 @pytest.fixture(scope="module")
-def whisper(model_dir: Callable[[str], Path], vad: SileroVAD) -> WhisperRecognizer:
-    return WhisperRecognizer(model_dir("whisper-base"), vad=vad)
+def graphs(model_dir: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whisper")
+    write_graphs(model_dir("whisper-base"), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whisper(model_dir: Callable[[str], Path], graphs: Path, vad: SileroVAD) -> WhisperRecognizer:
+    return WhisperRecognizer(model_dir("whisper-base"), graphs, vad=vad)
 
 
 def read(data: Path, name: str) -> AudioChunk:
@@ -144,14 +152,30 @@ def test_noise_is_no_speech(whisper: WhisperRecognizer, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["silence", "hiss", "tone", "click"])
-def test_noise_is_no_speech_without_a_vad(model_dir: Callable[[str], Path], name: str) -> None:
-    whisper = WhisperRecognizer(model_dir("whisper-base"))
+def test_noise_is_no_speech_without_a_vad(model_dir: Callable[[str], Path], graphs: Path, name: str) -> None:
+    whisper = WhisperRecognizer(model_dir("whisper-base"), graphs)
     assert whisper.transcribe(AudioChunk(noises()[name], RATE)).text == ""
 
 
 def test_recorded_noise_is_no_speech(whisper: WhisperRecognizer, shared_data: Path) -> None:
     for clip in clips(shared_data, "noise"):
         assert whisper.transcribe(AudioChunk(clip.audio.samples[: 6 * RATE], RATE)).text == "", clip.path
+
+
+def test_what_was_heard_before_changes_little(whisper: WhisperRecognizer, shared_data: Path) -> None:
+    """Whole clips, after their first 4 s were heard: as many errors as without."""
+    alone, after = Errors(), Errors()
+    for clip in clips(shared_data, "asr_en", verified=True)[:16]:
+        start = whisper.transcribe(AudioChunk(clip.audio.samples[: 4 * RATE], RATE))
+        alone += errors(clip.text, whisper.transcribe(clip.audio).text, "en")
+        after += errors(clip.text, whisper.transcribe(clip.audio, before=start).text, "en")
+    assert after.edits <= alone.edits + 5
+
+
+def test_what_was_heard_of_something_else_is_not_kept(whisper: WhisperRecognizer, shared_data: Path) -> None:
+    first, second = (clip.audio for clip in clips(shared_data, "asr_en", verified=True)[:2])
+    misleading = whisper.transcribe(first)
+    assert "crayfish" in whisper.transcribe(second, before=misleading).text.lower()
 
 
 def test_words_lie_in_order_within_their_segments(whisper: WhisperRecognizer, shared_data: Path) -> None:
