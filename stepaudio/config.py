@@ -138,8 +138,8 @@ class TTSConfig(_Section):
     speed: float = Field(default=1.0, ge=0.5, le=2.0, description="1 is as trained, 2 twice as fast")
     unknown_tags: Literal["speak", "drop", "report"] = Field(
         default="speak",
-        description="brackets that look like instruction tags and are none: spoken, left out, or (not in talks) "
-        "an error",
+        description="brackets that look like instruction tags and are none: spoken, left out, or (not in "
+        "talks) an error",
     )
     colloquial: bool = Field(
         default=True, description="in a dialect, say its own words for those of written Chinese: 我们 -> 我哋"

@@ -17,6 +17,7 @@ from stepaudio.core.audio import AudioChunk
 from stepaudio.core.clauses import Clause, ClauseSplitter, Mark
 from stepaudio.core.conversation import Message, ToolCall, ToolChoice, ToolSpec
 from stepaudio.core.errors import StepAudioError
+from stepaudio.core.tagged import TagReader, Token, Unknown
 from stepaudio.llm.base import LLM, Finished, Sampling, TextDelta
 from stepaudio.threads import iterate_in_thread
 from stepaudio.tts.base import Speech
@@ -91,13 +92,17 @@ async def respond(
     tool_choice: ToolChoice = "auto",
     session: str = "",
     deadline: float = math.inf,
+    unknown_tags: Unknown = "speak",
     iterate: Iterate = iterate_in_thread,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Answer ``messages`` in text and speech; the last event is always ``Done``, unless cancelled.
 
+    Instruction tags that the model writes become the style of clauses and are in no text that is emitted.
+
     To stop it, cancel its task: the model stops writing and the voice stops speaking.
     ``tools`` to ``deadline``: see ``LLM.generate``. No tool is run here; the answer ends with the calls.
+    ``unknown_tags``: "speak" or "drop" brackets that look like tags and are none ("report" is not for talks).
     ``iterate``: where the voice runs.
     """
     clauses: asyncio.Queue[Clause | None] = asyncio.Queue(maxsize=8)
@@ -106,7 +111,15 @@ async def respond(
 
     async def write() -> None:
         nonlocal finished, failure
+        tags = TagReader(unknown="speak" if unknown_tags == "report" else unknown_tags)
         splitter = ClauseSplitter()
+
+        async def pass_on(tokens: list[Token], *, final: bool = False) -> None:
+            if text := "".join(token for token in tokens if isinstance(token, str)):
+                await emit(TextDelta(text))
+            for clause in splitter.feed(tokens, final=final):
+                await clauses.put(clause)
+
         try:
             answer = llm.generate(
                 messages, sampling or Sampling(), tools, tool_choice, session=session, deadline=deadline
@@ -115,9 +128,7 @@ async def respond(
                 async for event in events:
                     match event:
                         case TextDelta(text):
-                            await emit(event)
-                            for clause in splitter.push(text):
-                                await clauses.put(clause)
+                            await pass_on(tags.push(text))
                         case ToolCall():
                             await emit(ToolCalled(event))
                         case Finished():
@@ -127,8 +138,7 @@ async def respond(
         except StepAudioError as error:
             failure = error  # whole clauses are still spoken; the half one is not
         else:
-            for clause in splitter.flush():
-                await clauses.put(clause)
+            await pass_on(tags.flush(), final=True)
         await clauses.put(None)
 
     async def say() -> None:

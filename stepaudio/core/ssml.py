@@ -45,8 +45,8 @@ _EMPHASIS = {"none": 0, "reduced": -1, "moderate": 1, "strong": 2}
 _LANGUAGES = {
     "en": "en", "en-us": "en-US", "en-gb": "en-GB", "zh": "cmn", "zh-cn": "cmn", "zh-hans": "cmn",
     "cmn": "cmn", "cmn-cn": "cmn", "zh-hk": "yue", "zh-yue": "yue", "yue": "yue", "yue-hk": "yue",
-    "yue-cn": "yue", "zh-cn-sichuan": "cmn-sichuan", "cmn-sichuan": "cmn-sichuan", "ja": "ja", "ja-jp": "ja", "ko": "ko",
-    "ko-kr": "ko",
+    "yue-cn": "yue", "zh-cn-sichuan": "cmn-sichuan", "cmn-sichuan": "cmn-sichuan", "ja": "ja",
+    "ja-jp": "ja", "ko": "ko", "ko-kr": "ko",
 }  # fmt: skip
 _INTENSITIES = {"low": 1, "medium": 2, "high": 3}
 _PASSED_OVER = frozenset("metadata meta lexicon lookup desc".split())

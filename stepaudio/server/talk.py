@@ -584,6 +584,7 @@ class Talk:
                 tool_choice=command.tool_choice,
                 session=self.session.settings.id,
                 deadline=answer.wanted_at,
+                unknown_tags=self._engine.config.tts.unknown_tags,
                 iterate=spoken if command.modality == "audio" else _mute,
                 clock=self._clock,
             )

@@ -458,6 +458,7 @@ async def _aloud(
             sampling=sampling,
             tools=tools,
             tool_choice=choice,
+            unknown_tags=engine.config.tts.unknown_tags,
             iterate=iterate,
         )
 
