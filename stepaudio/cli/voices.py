@@ -170,8 +170,8 @@ def _clone(options: argparse.Namespace) -> None:
     facts = kept.facts
     print(
         f"{kept.voice.id}: a voice that resembles the recording's: likeness {facts['likeness']:.2f}, where "
-        f"{facts['nearest']}, the nearest stock voice, has {facts['stock_likeness']:.2f} and other recordings "
-        "of the speaker have 0.9 and more."
+        f"{facts['nearest']}, the nearest stock voice, has {facts['stock_likeness']:.2f} and other "
+        "recordings of the speaker have 0.9 and more."
     )
     print(f"Speak with it: stepaudio say --voice {kept.voice.id} TEXT")
     print(f"Delete it, and the consent: stepaudio voices remove {kept.voice.id}")
