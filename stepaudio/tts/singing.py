@@ -24,7 +24,17 @@ from stepaudio.core.clauses import is_han
 from stepaudio.core.errors import ScoreError
 from stepaudio.tts import holding
 from stepaudio.tts.base import ProsodyModel, Voice
-from stepaudio.tts.prosody import FRAME, RATE, SILENT, VOICED_HZ, PlannedWord, ProsodyPlan, layout
+from stepaudio.tts.prosody import (
+    FRAME,
+    MOST_FRAMES,
+    RANGES,
+    RATE,
+    SILENT,
+    VOICED_HZ,
+    PlannedWord,
+    ProsodyPlan,
+    layout,
+)
 from stepaudio.tts.scores.score import Lyric, Note, Part, Score, name_of
 from stepaudio.tts.syllables import STRESS, TONES, UNVOICED, VOWELS, Syllable, shared_out, syllables
 
@@ -40,6 +50,10 @@ LEAD_FRAMES = 8
 TAIL_FRAMES = 8
 CONSONANT = (1, 6)
 """Shortest and longest consonant, frames."""
+CLEAR = 1.5
+"""Times its length in speech that a consonant lasts in a song."""
+EASE_DB = 0.0
+"""How far a long vowel dies down, so that the consonants after it are heard."""
 GLIDE_S = 0.05
 VIBRATO_HZ, VIBRATO_CENTS = 5.5, 30.0
 VIBRATO_FROM_S, VIBRATO_AFTER_S, VIBRATO_RAMP_S = 0.5, 0.25, 0.2
@@ -368,7 +382,11 @@ def fitting(tones: Sequence[Tone], spoken: float, comfort: float) -> int:
 
 
 def place(
-    phrase: Phrase, natural: np.ndarray, lead_s: float, consonant: tuple[float, float] = CONSONANT
+    phrase: Phrase,
+    natural: np.ndarray,
+    lead_s: float,
+    consonant: tuple[float, float] = CONSONANT,
+    clear: float = 1.0,
 ) -> tuple[np.ndarray, float]:
     """Give every symbol its frames.
 
@@ -377,18 +395,21 @@ def place(
         natural: (n + 2,) frames that the voice would give them in speech.
         lead_s: how much earlier than its frames the voice sounds.
         consonant: shortest and longest, frames.
+        clear: times its length in speech that a consonant lasts.
 
     Returns:
         (n + 2,) whole frames, and the time of the first frame on the song's time line, in seconds.
     """
     symbols, found = phrase.symbols, phrase.syllables
-    own = np.clip(natural[1:-1], *consonant)
+    own = np.clip(natural[1:-1] * clear, *consonant)
     own[[symbol in SILENT for symbol in symbols]] = 1
     first = found[0]
     before = own[: first.peak].sum() if first.peak else 0.0
-    zero = phrase.tones[0][0].begin + lead_s - (before + LEAD_FRAMES) / SECOND
+    begin = phrase.tones[0][0].begin - (before + LEAD_FRAMES) / SECOND
+    zero = lead_s + math.floor(begin * SECOND) / SECOND  # all lines lie on one grid of frames
     bounds = np.zeros(len(symbols) + 1)  # exact, in frames from ``zero``
-    bounds[: first.peak + 1] = LEAD_FRAMES + np.concatenate([[0.0], np.cumsum(own[: first.peak])])
+    onset = np.concatenate([[0.0], np.cumsum(own[: first.peak])])
+    bounds[: first.peak + 1] = (phrase.tones[0][0].begin + lead_s - zero) * SECOND - before + onset
     for i, syllable in enumerate(found):
         following = found[i + 1] if i + 1 < len(found) else None
         begin = (phrase.tones[i][0].begin + lead_s - zero) * SECOND
@@ -399,7 +420,10 @@ def place(
         _fill(bounds, own, symbols, syllable, begin, end, stop)
     stop = _last_sound(symbols)
     bounds[stop:] = bounds[stop] + np.arange(len(symbols) + 1 - stop)
-    return _nearest(bounds, [s.peak for s in found], zero)
+    ends = [max(1, round(float(bounds[0])))]
+    for exact in bounds[1:]:
+        ends.append(max(ends[-1] + 1, round(float(exact))))  # without drifting
+    return np.array([ends[0], *np.diff(ends), TAIL_FRAMES], np.int64), zero
 
 
 def _last_sound(symbols: str) -> int:
@@ -434,23 +458,6 @@ def _fill(
         bounds[stop] = end
 
 
-def _nearest(bounds: np.ndarray, peaks: Sequence[int], zero: float) -> tuple[np.ndarray, float]:
-    """Whole frames for exact bounds, without drifting; moved by part of a frame so that most beats fit."""
-
-    def rounded(shift: float) -> np.ndarray:
-        ends = [max(1, round(float(bounds[0] + shift)))]
-        for exact in bounds[1:]:
-            ends.append(max(ends[-1] + 1, round(float(exact + shift))))
-        return np.array(ends)
-
-    shifts = np.arange(8) / 8
-    costs = [np.abs(rounded(s)[peaks] - (bounds[peaks] + s)).mean() for s in shifts]
-    shift = float(shifts[int(np.argmin(costs))])
-    ends = rounded(shift)
-    lengths = np.concatenate([[ends[0]], np.diff(ends), [TAIL_FRAMES]]).astype(np.int64)
-    return lengths, zero - shift / SECOND
-
-
 # --- the plan -----------------------------------------------------------------------------------------------
 
 
@@ -462,7 +469,7 @@ def sung(model: ProsodyModel, phrase: Phrase, voice: Voice, shift: float = 0.0) 
     """
     lead_s = LEADS_S[voice.engine]
     draft = model.draft(phrase.symbols, voice)
-    lengths, zero = place(phrase, draft.lengths, lead_s)
+    lengths, zero = place(phrase, draft.lengths, lead_s, CONSONANT, CLEAR)
     short = holding.drawn(phrase.symbols, lengths, draft.lengths)
     at = holding.places(phrase.symbols, lengths, short)
     drawn, energy = (holding.spread(contour, at) for contour in draft.contours(short))
@@ -479,7 +486,7 @@ def sung(model: ProsodyModel, phrase: Phrase, voice: Voice, shift: float = 0.0) 
         lengths,
         pitch,
         energy,
-        release(phrase.symbols, lengths),
+        release(phrase.symbols, lengths) + _ease(phrase.symbols, lengths),
         nothing,
         nothing,
         phrase.words,
@@ -487,6 +494,41 @@ def sung(model: ProsodyModel, phrase: Phrase, voice: Voice, shift: float = 0.0) 
     )
     plan.check()
     return Sung(plan, zero + heard[0] / SECOND)
+
+
+def joined(songs: Sequence[Sung]) -> list[ProsodyPlan]:
+    """Plans that follow each other in time: the silence between two becomes the end of the first one.
+
+    A line that begins before the one before it has died away cuts it.
+
+    Raises:
+        ScoreError: a rest is longer than a plan may be (200 s).
+    """
+    plans = []
+    for song, following in itertools.zip_longest(songs, songs[1:]):
+        plan = song.plan
+        if following is not None:
+            first = plan.heard[0]
+            wanted = max(1, round((following.begin_s - song.begin_s) * SECOND))
+            more = first + wanted - plan.frames
+            if more > MOST_FRAMES - plan.frames:
+                raise ScoreError("the song has a rest of minutes; cut it there into two songs")
+            if more > 0:
+                lengths = plan.lengths.copy()
+                lengths[-1] += more
+                plan = plan.edit(
+                    lengths=lengths,
+                    heard=(first, first + wanted),
+                    **{name: _prolonged(getattr(plan, name), 2 * more) for name in RANGES},
+                )
+            else:
+                plan = plan.edit(heard=(first, first + wanted))
+        plans.append(plan)
+    return plans
+
+
+def _prolonged(contour: np.ndarray, steps: int) -> np.ndarray:
+    return np.concatenate([contour, np.full(steps, contour[-1], np.float32)])
 
 
 def curve(tones: Sequence[Tone], times: np.ndarray) -> np.ndarray:
@@ -545,3 +587,16 @@ def release(symbols: str, lengths: np.ndarray) -> np.ndarray:
     gain[stop + 2 : stop + 8] = np.linspace(-12, -60, 6)[: len(gain[stop + 2 : stop + 8])]
     gain[stop + 8 :] = -80
     return gain
+
+
+def _ease(symbols: str, lengths: np.ndarray) -> np.ndarray:
+    """Loudness of long vowels: they die down a little."""
+    ends = 2 * np.cumsum(lengths)
+    gain = np.zeros(int(ends[-1]), np.float32)
+    for first, last in holding.vowels(symbols):
+        begin, end = ends[first], ends[last]
+        if end - begin > 16:
+            ramp = np.linspace(0, 1, end - begin) * min(1.0, (end - begin) / 60)
+            gain[begin:end] = -EASE_DB * ramp
+    smooth = np.hanning(7)[1:-1]
+    return np.convolve(gain, smooth / smooth.sum(), "same").astype(np.float32)
