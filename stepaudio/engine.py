@@ -24,8 +24,9 @@ import numpy as np
 from stepaudio import config as configuration
 from stepaudio.checkpoint import free_memory, usable_device
 from stepaudio.config import Config, TokenizerConfig
+from stepaudio.core import ssml as markup
 from stepaudio.core.audio import AudioChunk, join, resample
-from stepaudio.core.clauses import Clause, ClauseSplitter, Mark
+from stepaudio.core.clauses import Clause, Mark, split
 from stepaudio.core.codes import AudioCodes
 from stepaudio.core.conversation import Message
 from stepaudio.core.errors import (
@@ -37,7 +38,8 @@ from stepaudio.core.errors import (
     TextError,
     unknown,
 )
-from stepaudio.core.style import SpeechStyle
+from stepaudio.core.style import NO_STYLE, SpeechStyle
+from stepaudio.core.tagged import Unknown
 from stepaudio.files import read_audio, write_audio
 from stepaudio.llm import serving
 from stepaudio.llm.base import LLM, Sampling, TextDelta
@@ -152,6 +154,8 @@ class Engine:
         speed: float | None = None,
         language: str | None = None,
         style: SpeechStyle | None = None,
+        ssml: bool | None = None,
+        unknown_tags: Unknown | None = None,
     ) -> Iterator[Speech]:
         """Speak a text, piece by piece as it is made; ``core.audio.join`` makes one of the pieces.
 
@@ -162,18 +166,50 @@ class Engine:
             language: "en" or "zh"; None: each piece by its script.
             style: how to say it, where no tag in the text says another; ``speed`` and ``language`` fill its
                 gaps.
+            ssml, unknown_tags: see ``clauses``.
 
         Returns:
             Pieces whose ``audio.start`` and marks count from the start of the text.
 
         Raises:
+            TagError: a tag in the text, or its SSML, is wrong; the message says where, and what to write.
             TextError: there is nothing in the text that can be spoken.
             ConfigError: an unknown voice or language (the message names the nearest).
         """
         dialect = None if language is None else _dialect(language)
         base = SpeechStyle(speed=self.config.tts.speed if speed is None else speed, dialect=dialect)
         style = base if style is None else style.over(base)
-        return self._say(text, None if voice is None else self.speaker.find(voice), style)
+        clauses = self.clauses(text, style=style, ssml=ssml, unknown_tags=unknown_tags)
+        return self._say(clauses, None if voice is None else self.speaker.find(voice))
+
+    def clauses(
+        self,
+        text: str,
+        *,
+        style: SpeechStyle | None = None,
+        ssml: bool | None = None,
+        unknown_tags: Unknown | None = None,
+    ) -> list[Clause]:
+        """What is understood of a text: the clauses that ``say`` speaks, without tags.
+
+        Args:
+            style: as for ``say``.
+            ssml: whether the text is SSML; None: if it begins with ``<speak>``.
+            unknown_tags: what becomes of brackets that look like tags and are none; None: as configured, but
+                elements of SSML that are not known are reported.
+
+        Raises:
+            TagError: as ``say``.
+        """
+        voices = _Names(self)
+        if ssml if ssml is not None else markup.is_ssml(text):
+            from stepaudio.tts.text import ipa
+
+            unknown = unknown_tags or "report"
+            return markup.split(
+                text, style=style or NO_STYLE, unknown=unknown, voices=voices, phonemes=ipa.read
+            )
+        return split(text, style=style, unknown=unknown_tags or self.config.tts.unknown_tags, voices=voices)
 
     def transcribe(
         self,
@@ -451,7 +487,14 @@ class Engine:
         settings = self.config.llm
         sampling = Sampling(settings.max_tokens, settings.temperature, settings.top_p)
         messages = [self.system, *history, Message("user", transcript.text, codes=codes)]
-        await respond(self.llm, self._speak_aloud, messages, emit, sampling=sampling)
+        await respond(
+            self.llm,
+            self._speak_aloud,
+            messages,
+            emit,
+            sampling=sampling,
+            unknown_tags=self.config.tts.unknown_tags,
+        )
         timeline.stamp("spoken")
         written = "".join(text).strip()
         error = done.error
@@ -481,10 +524,9 @@ class Engine:
         style = clause.style.over(SpeechStyle(speed=self.config.tts.speed))
         return self.speaker.speak(replace(clause, style=style), ahead_s=ahead_s)
 
-    def _say(self, text: str, voice: Voice | None, style: SpeechStyle) -> Iterator[Speech]:
+    def _say(self, clauses: Sequence[Clause], voice: Voice | None) -> Iterator[Speech]:
         start = 0  # samples
-        splitter = ClauseSplitter(eager=False, style=style)
-        for clause in splitter.push(text) + splitter.flush():
+        for clause in clauses:
             end = start
             for piece in self.speaker.speak(clause, voice=voice):
                 audio, moved_ms = piece.audio, round(1000 * start / piece.audio.rate)
@@ -511,6 +553,19 @@ class Engine:
             return self._runner.run(work)
         with ThreadPoolExecutor(1) as pool:
             return pool.submit(self._runner.run, work).result()
+
+
+class _Names:
+    """The names of voices that there are, in ``in``."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def __contains__(self, name: object) -> bool:
+        try:
+            return bool(self._engine.speaker.find(str(name)))
+        except ConfigError:
+            return False
 
 
 def _dialect(language: str) -> str:
