@@ -314,6 +314,7 @@ class Speaker:
     def candidates(self, clause: Clause, voice: Voice | None = None) -> list[Voice]:
         """Voices that may speak a clause, best first; ``voice`` is asked for, if it can read the text."""
         language = language_of(clause)
+        voice = _asked(self, clause) or voice
         best = voice or self._pinned
         if best is None or language not in LANGUAGES[best.engine]:
             best = self._of_language[language]
@@ -439,7 +440,7 @@ class OneEngine:
         self, clause: Clause, *, voice: Voice | None = None, ahead_s: float = math.inf
     ) -> Iterator[Speech]:
         """Speak a clause; ``ahead_s`` changes nothing, as there is nobody faster."""
-        return self._synthesizer.synthesize(clause, voice or self._default)
+        return self._synthesizer.synthesize(clause, _asked(self, clause) or voice or self._default)
 
     def objection(self, clauses: Sequence[Clause]) -> str | None:
         """As of ``Speaker``."""
@@ -449,6 +450,14 @@ class OneEngine:
         """Speak once: the first time is slow."""
         for _ in self.speak(Clause(0, "你好。")):
             pass
+
+
+def _asked(speaker: Speaker | OneEngine, clause: Clause) -> Voice | None:
+    """The voice that a tag asks for; None: it asks for none, or a model asks for one that there is not."""
+    try:
+        return speaker.find(clause.style.voice) if clause.style.voice else None
+    except ConfigError:
+        return None
 
 
 def _objection(clauses: Sequence[Clause], grades: Mapping[str, Grade], experimental: bool) -> str | None:
