@@ -131,6 +131,15 @@ class TTSConfig(_Section):
     voices: Path | None = Field(
         default=None, description="folder of mixed and cloned voices; default: in the user's data folder"
     )
+    watermark: bool = Field(
+        default=True,
+        description="mark all speech, inaudibly, so that `stepaudio verify` knows it again; not proof against "
+        "somebody who wants to take it out",
+    )
+    watermark_key: Path | None = Field(
+        default=None,
+        description="file of the watermark's key; default: in the user's data folder, made at first use",
+    )
     fast: str = Field(
         default="hibari",
         description="voice for clauses that the best voice cannot have ready in time; none: never",
