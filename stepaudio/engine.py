@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import shutil
 import urllib.request
@@ -60,11 +61,14 @@ if TYPE_CHECKING:
     from stepaudio.tts.text import Pronouncer
     from stepaudio.tts.voicebank import VoiceBank
     from stepaudio.tts.voices import OneEngine, Speaker
+    from stepaudio.tts.watermark import Detection, Watermark
 
 Audio = AudioChunk | Path | str | bytes | BinaryIO
 """Audio as callers have it: samples, a path ("-" is standard input), or an open file."""
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 LARGE, SMALL = "qwen2.5-1.5b", "qwen2.5-0.5b"
 STEP_TOKENIZER, STEP_TTS, STEP_CHAT = "step-audio-tokenizer", "step-audio-tts-3b", "step-audio-chat"
@@ -175,6 +179,7 @@ class Engine:
             TagError: a tag in the text, or its SSML, is wrong; the message says where, and what to write.
             TextError: there is nothing in the text that can be spoken.
             ConfigError: an unknown voice or language (the message names the nearest).
+            TextError: the text cannot be spoken in the dialect that is asked for.
         """
         dialect = None if language is None else _dialect(language)
         base = SpeechStyle(speed=self.config.tts.speed if speed is None else speed, dialect=dialect)
@@ -388,8 +393,38 @@ class Engine:
         from stepaudio.tts.voices import OneEngine, Speaker
 
         if self.config.tts.model != "kokoro":
-            return OneEngine(self._step_voice(), self.config.tts.voice)
-        return Speaker(self.store, self.config.tts, self.pronouncer, self.voice_bank)
+            return OneEngine(self._step_voice(), self.config.tts.voice, self.watermark)
+        return Speaker(self.store, self.config.tts, self.pronouncer, self.voice_bank, self.watermark)
+
+    @cached_property
+    def watermark(self) -> Watermark | None:
+        """The mark in all that is spoken; None: it is switched off.
+
+        Where its key cannot be read or kept, speech is marked with one that is forgotten at the end.
+        """
+        from stepaudio.tts import watermark
+
+        if not self.config.tts.watermark:
+            return None
+        try:
+            key = watermark.installation_key(self.config.tts.watermark_key or watermark.default_file())
+        except ConfigError as error:
+            log.warning("%s; what is spoken now will not be recognised later", error)
+            key = watermark.new_key()
+        return watermark.Watermark(key)
+
+    def verify(self, audio: Audio) -> Detection | None:
+        """Whether this installation made some audio; None: it has no key, so it has never spoken.
+
+        Raises:
+            AudioError: the audio cannot be read, or is too short.
+            ConfigError: the key cannot be read.
+        """
+        from stepaudio.tts import watermark
+
+        heard = self._read(audio)
+        key = watermark.read_key(self.config.tts.watermark_key or watermark.default_file())
+        return None if key is None else watermark.Watermark(key).detect(heard)
 
     @property
     def kokoro(self) -> Kokoro:
@@ -416,7 +451,7 @@ class Engine:
         """Written text to spoken words and phonemes."""
         from stepaudio.tts.text import Pronouncer
 
-        return Pronouncer()
+        return Pronouncer(colloquial=self.config.tts.colloquial)
 
     @property
     def system(self) -> Message:
@@ -526,6 +561,8 @@ class Engine:
 
     def _say(self, clauses: Sequence[Clause], voice: Voice | None) -> Iterator[Speech]:
         start = 0  # samples
+        if objection := self.speaker.objection(clauses):
+            raise TextError(objection)
         for clause in clauses:
             end = start
             for piece in self.speaker.speak(clause, voice=voice):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from stepaudio.tts.kokoro import Kokoro
     from stepaudio.tts.text import Pronouncer
     from stepaudio.tts.voicebank import VoiceBank
+    from stepaudio.tts.watermark import Watermark
 
 log = logging.getLogger(__name__)
 
@@ -283,16 +284,22 @@ class Speaker:
         settings: which voices to use, and CPU threads.
         pronouncer: written text -> words with phonemes, shared by the engines.
         bank: voices that were mixed or cloned and kept; None: there are only stock voices.
+        watermark: in all that is spoken; None: there is none.
 
     Raises:
         ConfigError: the settings name a voice that does not exist.
     """
 
     def __init__(
-        self, store: ModelStore, settings: Settings, pronouncer: Pronouncer, bank: VoiceBank | None = None
+        self,
+        store: ModelStore,
+        settings: Settings,
+        pronouncer: Pronouncer,
+        bank: VoiceBank | None = None,
+        watermark: Watermark | None = None,
     ) -> None:
         self._store, self._pronouncer, self._threads = store, pronouncer, settings.threads
-        self._bank = bank
+        self._bank, self._watermark = bank, watermark
         self._pinned = None if settings.voice == "auto" else self.find(settings.voice)
         self._of_language = {"en": self.find(settings.voice_en), "zh": self.find(settings.voice_zh)}
         self._fast = None if settings.fast == "none" else find(settings.fast)
@@ -347,7 +354,8 @@ class Speaker:
             log.warning("spoken plainly: %s", reason)
             clause = replace(clause, style=replace(clause.style, dialect=None))
         among = [(v, self._pace[v.engine]) for v in self.candidates(clause, voice)]
-        yield from self._timed(clause, choose(among, ahead_s, estimate_s(clause.text)))
+        spoken = self._timed(clause, choose(among, ahead_s, estimate_s(clause.text)))
+        yield from self._watermark.mark(spoken) if self._watermark else spoken
 
     def objection(self, clauses: Sequence[Clause]) -> str | None:
         """Why clauses cannot be spoken in the dialects that they ask for, and what to do; None: they can."""
@@ -413,13 +421,16 @@ class OneEngine:
     Args:
         synthesizer: speaks.
         pinned: the voice to speak with; "auto": the engine's first.
+        watermark: in all that is spoken; None: there is none.
 
     Raises:
         ConfigError: the engine has no such voice.
     """
 
-    def __init__(self, synthesizer: Synthesizer, pinned: str = "auto") -> None:
-        self._synthesizer = synthesizer
+    def __init__(
+        self, synthesizer: Synthesizer, pinned: str = "auto", watermark: Watermark | None = None
+    ) -> None:
+        self._synthesizer, self._watermark = synthesizer, watermark
         self._voices = {voice.id: voice for voice in synthesizer.voices()}
         self._default = next(iter(self._voices.values())) if pinned == "auto" else self.find(pinned)
 
@@ -440,7 +451,8 @@ class OneEngine:
         self, clause: Clause, *, voice: Voice | None = None, ahead_s: float = math.inf
     ) -> Iterator[Speech]:
         """Speak a clause; ``ahead_s`` changes nothing, as there is nobody faster."""
-        return self._synthesizer.synthesize(clause, _asked(self, clause) or voice or self._default)
+        spoken = self._synthesizer.synthesize(clause, _asked(self, clause) or voice or self._default)
+        return self._watermark.mark(spoken) if self._watermark else spoken
 
     def objection(self, clauses: Sequence[Clause]) -> str | None:
         """As of ``Speaker``."""

@@ -2,7 +2,7 @@
 
 The mark is an echo that nobody takes for one: 560 faint copies of the sound, 10 to 80 ms late, 15 dB below it
 all together; the sign of each comes from the installation's key. Before 10 ms an echo would meddle with the
-pitch that hides it, and after 80 ms it would be heard in pauses, so it fades on the way (40 ms). This is
+pitch that hides it, and after 80 ms it would be heard in pauses, so it fades on the way. This is
 echo hiding (Gruhl, Lu & Bender 1996) with the echo spread over time (Ko, Nishimura & Suzuki 2005).
 
 The detector does not know the sound without its echo. But a spectrum with an echo has ripples that it would
@@ -30,7 +30,7 @@ import math
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,7 +44,7 @@ KEY_BYTES = 32
 
 LEVEL_DB = -15.0
 """Of all copies together. At -14 dB DNSMOS begins to notice; at -16 dB a tenth of the score is gone."""
-FIRST_MS, LAST_MS, STEP_MS, FADE_MS = 10.0, 80.0, 0.125, 40.0
+FIRST_MS, LAST_MS, STEP_MS, FADE_MS = 10.0, 80.0, 0.125, 80.0
 """Delays of the first and last copy, from one to the next, and within which they fade to 1/e."""
 BAND_HZ = (120.0, 3500.0)
 """What telephones leave of speech, and some below; edges of 70 and 210 Hz."""
@@ -66,9 +66,10 @@ _FRAME, _HOP, _SIZE = 1536, 384, 2048  # samples: 192 ms, from frame to frame, a
 _WINDOW = (round(WINDOW_S * _RATE) - _FRAME) // _HOP + 1  # frames
 _STRIDE = _WINDOW // 3
 _BATCH = 64  # windows worked on at once: a minute of audio
-_LIFTER_MS = (6.0, 10.0)  # quefrencies below belong to the voice's timbre
+_LIFTER_MS = (8.0, 14.0)  # quefrencies below belong to the voice's timbre
 _QUIET = 1e-5  # of the mean power: below, frames are pauses, whatever is in them
-_OUTLIER = 3.0  # standard deviations at which one number (a multiple of the pitch) is cut
+_OUTLIER = 3.0  # standard deviations at which a number is cut: beyond are multiples of the pitch
+_NEAR = 30  # delays on either side that say how noisy a number is (4 ms)
 
 
 class Watermark:
@@ -130,8 +131,9 @@ class Watermark:
         scores = np.empty((len(ripples), len(SPEEDS)))
         for column, speed in enumerate(SPEEDS):
             numbers = ripples @ np.cos(2 * np.pi * np.outer(_bins(), _DELAYS_S / speed))
-            spread = 1.4826 * np.median(np.abs(numbers), axis=1, keepdims=True)  # of a normal distribution
-            numbers = np.clip(numbers, -_OUTLIER * spread, _OUTLIER * spread) * _FADE
+            numbers = _limited(numbers)
+            noise = np.apply_along_axis(_smooth, 1, numbers**2, _NEAR)
+            numbers *= _FADE / np.where(noise > 0, noise, 1)
             length = np.linalg.norm(numbers, axis=1)
             scores[:, column] = numbers @ self._signs / np.where(length > 0, length, 1)
         return scores
@@ -252,8 +254,8 @@ def _ripples(samples: np.ndarray) -> Iterator[np.ndarray]:
         found = []
         for begin in range(0, (last - first) * _STRIDE, _STRIDE):
             heard, waves = power[begin : begin + size], ripple[begin : begin + size]
-            noise = _smooth(2 * np.quantile(heard, 0.2, axis=0)) + _QUIET * heard.mean() + 1e-12
-            weight = np.clip(1 - noise / np.maximum(heard, 1e-12), 0, 1)
+            noise = _smooth(3 * np.quantile(heard, 0.2, axis=0), 10) + _QUIET * heard.mean() + 1e-12
+            weight = np.clip(1 - noise / np.maximum(heard, 1e-12), 0, 1) ** 2
             level = (waves * weight).sum(axis=1, keepdims=True)
             waves = waves - level / np.maximum(weight.sum(axis=1, keepdims=True), 1e-9)
             found.append((waves * weight).sum(axis=0))
@@ -267,15 +269,22 @@ def _spectra(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     cepstrum = np.fft.irfft(np.log(power + 1e-12))
     ms = np.minimum(np.arange(_SIZE), _SIZE - np.arange(_SIZE)) * 1000 / _RATE
     cepstrum *= _rise((ms - _LIFTER_MS[0]) / (_LIFTER_MS[1] - _LIFTER_MS[0]))
+    echoes = np.flatnonzero((ms >= FIRST_MS) & (ms <= LAST_MS))
+    cepstrum[:, echoes] = _limited(cepstrum[:, echoes])
     hz = np.fft.rfftfreq(_SIZE, 1 / _RATE)
     inside = (hz >= BAND_HZ[0]) & (hz <= BAND_HZ[1])
     return power[:, inside], np.tanh(np.fft.rfft(cepstrum).real[:, inside])
 
 
-def _smooth(values: np.ndarray) -> np.ndarray:
-    """The mean over some 80 Hz."""
-    reach = 10
-    padded = np.pad(values, reach, mode="edge")
+def _limited(numbers: np.ndarray) -> np.ndarray:
+    """Rows of (n, m), cut at ``_OUTLIER`` standard deviations as the median tells them (of a normal law)."""
+    most = _OUTLIER * 1.4826 * np.median(np.abs(numbers), axis=1, keepdims=True)
+    return np.clip(numbers, -most, most)
+
+
+def _smooth(values: np.ndarray, reach: int) -> np.ndarray:
+    """The mean of each value of (n,) and ``reach`` on either side, mirrored at the ends."""
+    padded = np.pad(values, reach, mode="reflect")
     return np.convolve(padded, np.full(2 * reach + 1, 1 / (2 * reach + 1)), "valid")
 
 
@@ -292,6 +301,18 @@ def _chances(scores: np.ndarray) -> np.ndarray:
 
 
 # The key
+
+
+def default_file(environment: Mapping[str, str] = os.environ) -> Path:
+    """``stepaudio/watermark.key`` in the user's data folder (XDG Base Directory Specification)."""
+    data = environment.get("XDG_DATA_HOME", "")  # a relative one is invalid by the specification
+    home = Path(environment.get("HOME", "~")).expanduser()
+    return (Path(data) if data.startswith("/") else home / ".local" / "share") / "stepaudio" / "watermark.key"
+
+
+def new_key() -> bytes:
+    """A key that nobody has."""
+    return secrets.token_bytes(KEY_BYTES)
 
 
 def read_key(path: Path) -> bytes | None:
@@ -328,7 +349,7 @@ def installation_key(path: Path) -> bytes:
         made, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")  # mode 0600
         try:
             with os.fdopen(made, "wb") as file:
-                file.write(secrets.token_bytes(KEY_BYTES))
+                file.write(new_key())
             with contextlib.suppress(FileExistsError):  # another process was first: its key holds
                 os.link(name, path)
         finally:
