@@ -40,9 +40,9 @@ def listen(growing: GrowingTranscript, script: str) -> list[int]:
     return passes
 
 
-def test_a_pass_for_every_half_second_and_one_when_it_is_quiet():
+def test_a_pass_for_every_third_of_a_second_and_one_when_it_is_quiet():
     growing = GrowingTranscript(Hears())
-    assert listen(growing, "#" * 40 + "." * 10) == [19, 35, 42]
+    assert listen(growing, "#" * 40 + "." * 10) == [19, 29, 39, 41]
     assert growing.is_final
     assert growing.last() is None
 
@@ -53,9 +53,21 @@ def test_nothing_new_is_not_heard_again():
     assert listen(growing, "." * 100) == []
 
 
-def test_a_short_closure_within_a_word_is_no_pause():
+def test_a_closure_within_a_word_may_be_the_end():
     growing = GrowingTranscript(Hears())
-    assert listen(growing, "#" * 10 + "." + "#" * 5) == []
+    assert listen(growing, "#" * 10 + "." + "#" * 5) == [11]
+    assert not growing.is_final
+    assert listen(growing, ".") == [1]
+    assert growing.is_final
+
+
+def test_a_pass_knows_what_the_last_one_heard():
+    growing = GrowingTranscript(Hears())
+    listen(growing, "#" * 19)
+    growing.push(np.zeros(20 * FRAME, np.float32), True)
+    due = growing.due()
+    assert due is not None
+    assert due.before == Transcript("w0", "en")
 
 
 def test_what_is_missing_at_the_end():
@@ -82,7 +94,7 @@ def test_the_silence_behind_the_speech_is_left_out():
 
 def test_words_that_two_passes_heard_are_agreed_on():
     growing = GrowingTranscript(Hears())
-    listen(growing, "#" * 64)
+    listen(growing, "#" * 50)
     assert growing.agreed == "w0"
     listen(growing, "#" * 20)
     assert growing.agreed == "w0 w1"

@@ -18,12 +18,16 @@ import numpy as np
 from stepaudio.core.audio import AudioChunk
 from stepaudio.recognition.base import RATE, Recognizer, Transcript
 
-STEP_MS = 500
-"""New speech that is worth another pass (about 100 ms of work)."""
+STEP_MS = 320
+"""New speech that is worth another pass: some 60 ms of work, as what was heard before is read in one step. The
+language model reads every pass, and what it has not read when the turn ends takes it 30 ms a token."""
 FIRST_MS = 600
 """Speech before the first pass: less is mostly heard as something else."""
-QUIET_MS = 64
-"""Silence that is worth a pass; shorter ones are within words (the closure of a "t")."""
+QUIET_MS = 32
+"""Silence that is worth a pass. So short a one may be within a word (the closure of a "t"); then the pass was
+for nothing, but where the turn is over, the answer begins a frame earlier."""
+PAUSE_MS = 64
+"""Silence that ends what was said before."""
 LONG_MS = 12_000
 """From here on, what lies before a pause is settled: a pass costs as much as it has to hear."""
 MARGIN_MS = 200
@@ -116,7 +120,7 @@ class GrowingTranscript:
         if not speech:
             self._quiet_ms += len(samples) * 1000 // RATE
             return
-        if self._quiet_ms >= QUIET_MS:
+        if self._quiet_ms >= PAUSE_MS:
             self._settle()
         self._quiet_ms = 0
         self._spoken_ms = self.length_ms
