@@ -17,7 +17,7 @@ import numpy as np
 from stepaudio.core.audio import AudioChunk
 from stepaudio.core.clauses import Clause, Span
 from stepaudio.core.style import SpeechStyle
-from stepaudio.tts import dialects, sounds
+from stepaudio.tts import dialects, modes, sounds
 from stepaudio.tts.base import ProsodyModel, Speech, Voice
 from stepaudio.tts.effects import Effects
 from stepaudio.tts.expression import Expression, express, expression
@@ -47,6 +47,9 @@ def plan(
     """How a clause is to sound: one plan, or several when it is long. None when there is nothing to say."""
     begins = _begins(words, clause.text)
     words = _pronounced(words, begins, clause.spans)
+    if clause.style.mode in modes.MODES:
+        yield from modes.plan(model, words, clause, voice)
+        return
     symbols, places = layout([word.phonemes for word in words], model.vocabulary)
     if all(symbol in SILENT for symbol in symbols):
         return
