@@ -497,6 +497,18 @@ def check_writable(path: Path | str, endings: Collection[str] = ()) -> None:
         )
 
 
+def read_bytes(path: Path | str) -> bytes:
+    """All of a file that is small enough to be held.
+
+    Raises:
+        ConfigError: there is none, or it may not be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {path}: {_reason(error)}") from error
+
+
 def write_text(path: Path | str, text: str) -> None:
     """Writes a text file (UTF-8), whole or not at all; ``-`` is standard output.
 

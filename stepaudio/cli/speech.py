@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from stepaudio.batch import Report
     from stepaudio.core.clauses import Mark
     from stepaudio.core.style import SpeechStyle
+    from stepaudio.documents import Kind
 
 _FORMATS = ("wav", "flac", "ogg", "opus", "mp3", "m4a", "m4b")
 
@@ -41,8 +42,8 @@ def add_commands(commands: Any) -> None:
         "-f",
         "--file",
         metavar="FILE",
-        help="read this aloud: text, Markdown, EPUB, subtitles (srt, vtt), or JSON lines, each with text and, if "
-        "you like, voice, language, style, file; what was done before a stop is not done again",
+        help="read this aloud: text, Markdown, EPUB, subtitles (srt, vtt), or JSON lines, each with text and "
+        "perhaps voice, language, style, file; what was done before a stop is not done again",
     )
     say.add_argument(
         "--type",
@@ -53,8 +54,8 @@ def add_commands(commands: Any) -> None:
         "-o",
         "--output",
         metavar="FILE",
-        help="wav, flac, ogg, opus, mp3, m4b; of JSON lines, or with --split, a folder (default: speech.wav, or "
-        "called as the file that is read; - is standard output)",
+        help="wav, flac, ogg, opus, mp3, m4b; of JSON lines, or with --split, a folder (default: speech.wav, "
+        "or called as the file that is read; - is standard output)",
     )
     say.add_argument("--voice", help="a voice (`stepaudio voices list`)")
     say.add_argument("--language", help="language of the text: en, zh; default: each part by its script")
@@ -68,13 +69,11 @@ def add_commands(commands: Any) -> None:
         "--whisper", dest="mode", action="store_const", const="whisper", help="no voice, only breath"
     )
     say.add_argument(
-        "--captions", type=_captions, default=(), metavar="KIND,…", help="beside: srt, vtt, json"
+        "--captions", type=_captions, default=(), metavar="KIND,…", help="beside the audio: srt, vtt, json"
     )
     say.add_argument("--split", action="store_true", help="a file a chapter, and a playlist, in a folder")
     say.add_argument(
-        "--format",
-        choices=_FORMATS,
-        help="of files in a folder that have no name (default: mp3, of lines wav)",
+        "--format", choices=_FORMATS, help="of files without a name in a folder (default: mp3; of lines wav)"
     )
     say.add_argument("--jobs", type=positive, metavar="N", help="threads (default: one a processor)")
     say.add_argument(
@@ -151,68 +150,67 @@ def _is_document(name: str) -> bool:
     return Path(name).suffix.lower() in KINDS and len(name) < 256 and Path(name).is_file()
 
 
-def _say_file(options: argparse.Namespace) -> int:
-    from stepaudio import batch, documents, files
+def _plan_of_work(options: argparse.Namespace) -> tuple[Kind, Path, str]:
+    """What is read, where the speech goes, and how files without a name end."""
+    from stepaudio.documents import kind_of
 
-    source = options.file
-    if source == "-":
-        raise ConfigError(
-            "-f wants a file, which can be read again after a stop; `say -` reads standard input"
-        )
+    source, kind = Path(options.file), options.type or kind_of(options.file)
+    ending = f".{options.format or ('wav' if kind in ('jobs', 'subtitles') else 'mp3')}"
+    in_folder = options.split or kind == "jobs"
+    target = Path(options.output or source.stem + ("" if in_folder else ending))
+    if options.file == "-":
+        raise ConfigError("-f wants a file, which can be read again after a stop; `say -` reads a pipe")
+    if not source.is_file():
+        raise ConfigError(f"there is no file {source}")
     if options.show:
         raise ConfigError("--show is for a text: stepaudio say --show spoken - < FILE")
-    kind = options.type or documents.kind_of(source)
-    if options.split and kind in ("jobs", "subtitles"):
-        raise ConfigError("--split is for works that have chapters: text, Markdown, EPUB")
-    ending = f".{options.format or ('wav' if kind == 'jobs' else 'mp3')}"
-    in_folder = options.split or kind == "jobs"
-    default = "" if in_folder else ".wav" if kind == "subtitles" else f".{options.format or 'mp3'}"
-    target = Path(options.output or Path(source).stem + default)
     if options.output == "-":
         raise ConfigError("what is read from a file goes to a file: name it with -o")
+    if options.split and kind in ("jobs", "subtitles"):
+        raise ConfigError("--split is for works that have chapters: text, Markdown, EPUB")
     if in_folder and target.exists() and not target.is_dir():
-        raise ConfigError(
-            f"{target} is a file: with {'--split' if options.split else 'JSON lines'}, -o is a folder"
-        )
-    if not in_folder and any(
-        target.with_suffix(f".{c}").resolve() == Path(source).resolve() for c in options.captions
+        raise ConfigError(f"{target} is a file: the results go to a folder; name one with -o")
+    if not in_folder and source.resolve() in (
+        target.with_suffix(f".{kind}").resolve() for kind in options.captions
     ):
         raise ConfigError(f"captions would be written over {source}: give the output another name with -o")
+    return kind, target, ending
+
+
+def _say_file(options: argparse.Namespace) -> int:
+    from stepaudio import batch, documents
+    from stepaudio.files import read_bytes
+
+    kind, target, ending = _plan_of_work(options)
+    source, name = options.file, Path(options.file).name
     workers = options.jobs or os.cpu_count() or 1
-    flags = {
-        "tts.voice": options.voice,
-        "tts.speed": options.speed,
-        "tts.threads": 1 if workers > 1 else None,
-    }
+    flags = {"tts.voice": options.voice, "tts.speed": options.speed}
+    flags |= {"tts.threads": 1} if workers > 1 else {}
     manner = batch.Manner(language=options.language, style=_style(options))
-    shared: dict[str, Any] = {"captions": options.captions, "workers": workers}
     unit = "lines" if kind == "jobs" else "parts"
     done, total = 0.0, None
-    with open_engine(options, flags) as engine, progress_bar("speaking", unit=unit) as report:
+    with open_engine(options, flags) as engine, progress_bar("speaking", unit) as report:
 
         def on_progress(now: float, all: float | None) -> None:
             nonlocal done, total
             done, total = now, all
             report(now, all)
 
+        shared: dict[str, Any] = {"captions": options.captions, "workers": workers}
         shared["on_progress"] = on_progress
         try:
             if kind == "jobs":
-                if not Path(source).is_file():
-                    raise ConfigError(f"there is no file {source}")
-                made = batch.do_jobs(
-                    engine, Path(source), target, manner, ending=ending, on_problem=complain, **shared
-                )
+                shared |= {"ending": ending, "on_problem": complain}
+                made = batch.do_jobs(engine, Path(source), target, manner, **shared)
             else:
-                data = files.read_bytes(source)
+                data = read_bytes(source)
                 shared |= {"source": source, "data": data}
                 if kind == "subtitles":
-                    cues = documents.read_cues(data, Path(source).name)
-                    made = batch.dub(engine, cues, target, manner, **shared)
+                    made = batch.dub(engine, documents.read_cues(data, name), target, manner, **shared)
                 else:
-                    book = documents.read_book(data, kind, Path(source).name)
-                    split = ending if options.split else None
-                    made = batch.read_aloud(engine, book, target, manner, split=split, **shared)
+                    book = documents.read_book(data, kind, name)
+                    shared["split"] = ending if options.split else None
+                    made = batch.read_aloud(engine, book, target, manner, **shared)
         except KeyboardInterrupt:
             of = f" of {total:.0f}" if total else ""
             print(f"{done:.0f}{of} {unit} are kept: the same command goes on from there", file=sys.stderr)
