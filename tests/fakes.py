@@ -97,6 +97,9 @@ class FakeSpeaker:
     def find(self, id: str) -> Voice:
         raise unknown("voice", id, ["af_heart"])
 
+    def objection(self, clauses: Sequence[Clause]) -> str | None:
+        return None
+
     def voices(self) -> tuple[Voice, ...]:
         return (Voice("af_heart", "kokoro", "en-US", "female", "Apache-2.0"),)
 

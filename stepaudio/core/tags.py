@@ -404,7 +404,7 @@ def _named(words: list[str]) -> Iterator[Tag | None]:
         for size in range(_LONGEST_NAME, 0, -1):
             name = " ".join(words[start : start + size])
             tag = BY_NAME.get(name) or BY_NAME.get(_OTHERWISE.get(name, ""))
-            if tag and (tag.style != NO_STYLE and not tag.around):
+            if tag and name not in _FILLING and tag.style != NO_STYLE and not tag.around:
                 at = start + size
                 level = words[at] if words[at : at + 1] and words[at] in ("1", "2", "3") else None
                 at += level is not None

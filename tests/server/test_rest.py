@@ -18,13 +18,14 @@ import soundfile
 from stepaudio.core.audio import AudioChunk
 from stepaudio.core.conversation import ToolCall
 from stepaudio.core.errors import BackendError
+from stepaudio.core.style import NO_STYLE, SpeechStyle
 from stepaudio.files import read_audio
 from stepaudio.llm.base import Finished, TextDelta
 from stepaudio.recognition.base import Segment, Transcript, Word
 from stepaudio.server.encoders import encode
 from stepaudio.server.limits import MEASURED_TOKENS
 from stepaudio.server.rest.chat import StopCutter
-from stepaudio.server.rest.speech import speed_of
+from stepaudio.server.rest.speech import manner_of
 from tests.fakes import FakeLLM
 from tests.server.conftest import Beeper, Running
 
@@ -173,35 +174,69 @@ def test_text_without_anything_to_say_is_refused(start):
     assert_refused(response, 400, "invalid_value")
 
 
-def test_tags_in_the_text_are_text(start):
+def test_tags_in_the_text_are_followed_and_not_spoken(start):
     speaker = Beeper()
     with_tags = start(speaker=speaker)
-    body = {**SPEECH, "input": "(very fast) hello （四川话） there."}
+    body = {**SPEECH, "input": "(very fast) hello （四川话） there (I think).", "speed": 0.8}
     assert httpx2.post(f"{with_tags.url}/v1/audio/speech", json=body).status_code == 200
-    spoken = speaker.clauses[-1]
-    assert (spoken.style.speed, spoken.style.dialect, spoken.style.emotion) == (1.0, None, None)
+    hello, there = speaker.clauses[-2:]
+    assert (hello.text, hello.style) == ("hello", SpeechStyle(speed=1.5))
+    assert (there.text, there.style.dialect) == ("there (I think).", "cmn-sichuan")
+
+
+def test_ssml_is_known_by_its_first_element(start):
+    speaker = Beeper()
+    with_ssml = start(speaker=speaker)
+    body = {**SPEECH, "input": '<speak><prosody rate="80%">a &lt; b</prosody></speak>'}
+    assert httpx2.post(f"{with_ssml.url}/v1/audio/speech", json=body).status_code == 200
+    assert (speaker.clauses[-1].text, speaker.clauses[-1].style.speed) == ("a < b", 0.8)
+    body["input"] = "a <b or (b"
+    assert httpx2.post(f"{with_ssml.url}/v1/audio/speech", json=body).status_code == 200
+    assert speaker.clauses[-1].text == "a <b or (b"
 
 
 @pytest.mark.parametrize(
-    ("instructions", "speed"),
+    ("field", "text"),
     [
-        ("Speak slowly and clearly.", 0.8),
-        ("Talk fast, please", 1.25),
-        ("请说慢一点", 0.8),
-        ("Speak in a cheerful tone", None),
-        ("not too fast", None),
-        ("first slow, then fast", None),
-        ("不要太快", None),
-        ("breakfast news", None),
+        ("input", "(happy)(sad) hello"),
+        ("input", "<speak>hello"),
+        ("input", '<speak><break time="long"/></speak>'),
+        ("instructions", "[happy 7]"),
     ],
 )
-def test_of_instructions_only_the_speed_is_followed(instructions, speed):
-    assert speed_of(instructions) == speed
+def test_what_is_wrong_with_a_tag_is_told(http, field, text):
+    response = http.post("/v1/audio/speech", json={**SPEECH, field: text})
+    assert_refused(response, 400, "invalid_value", field)
+
+
+@pytest.mark.parametrize(
+    ("asked", "style", "told"),
+    [
+        ("Speak slowly and clearly.", SpeechStyle(speed=0.75), "speed=0.75, words not followed: 1"),
+        ("Talk fast, please", SpeechStyle(speed=1.25), "speed=1.25"),
+        ("请说慢一点", SpeechStyle(speed=0.75), "speed=0.75"),
+        ("Speak in a cheerful tone", SpeechStyle(emotion="happy"), "emotion=happy"),
+        ("whisper", SpeechStyle(mode="whisper"), "mode=whisper"),
+        ("happy, slowly", SpeechStyle(emotion="happy", speed=0.75), "emotion=happy, speed=0.75"),
+        (
+            "（撒娇2）（慢速1）",
+            SpeechStyle("playful", 2, speed=0.9),
+            "emotion=playful, intensity=2, speed=0.9",
+        ),
+        ("not too fast", NO_STYLE, "ignored"),
+        ("first slow, then fast", NO_STYLE, "ignored"),
+        ("不要太快", NO_STYLE, "ignored"),
+        ("breakfast news", NO_STYLE, "ignored"),
+        ("be glad", NO_STYLE, "ignored"),
+    ],
+)
+def test_of_instructions_what_names_a_tag_is_followed(asked, style, told):
+    assert manner_of(asked) == (style, told)
 
 
 def test_what_became_of_instructions_is_told(http):
     slow = http.post("/v1/audio/speech", json={**SPEECH, "instructions": "speak slowly"})
-    assert slow.headers["x-stepaudio-instructions"] == "speed=0.8"
+    assert slow.headers["x-stepaudio-instructions"] == "speed=0.75"
     glad = http.post("/v1/audio/speech", json={**SPEECH, "instructions": "be glad"})
     assert glad.headers["x-stepaudio-instructions"] == "ignored"
     assert "x-stepaudio-instructions" not in http.post("/v1/audio/speech", json=SPEECH).headers

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import math
-import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Literal
 
 from fastapi import APIRouter
@@ -14,11 +14,15 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from stepaudio.core.audio import AudioChunk
+from stepaudio.core.errors import TagError
+from stepaudio.core.style import NO_STYLE, SpeechStyle
+from stepaudio.core.tagged import parse
+from stepaudio.core.tags import instructions
 from stepaudio.server.encoders import MEDIA, Encoder
 from stepaudio.server.errors import invalid
 from stepaudio.server.limits import SPEECH_CHARACTERS
 from stepaudio.server.rest.shared import TOKEN_MS, WHENEVER, WORK, Serving, VoiceName, sse, streamed, voice_of
-from stepaudio.tts.base import Voice
+from stepaudio.tts.base import Speech
 
 if TYPE_CHECKING:
     from stepaudio.server.app import Service
@@ -35,14 +39,17 @@ class SpeechRequest(BaseModel):
     model_config = ConfigDict(title="CreateSpeechRequest")
 
     input: str = Field(
-        min_length=1, max_length=SPEECH_CHARACTERS, description="as written; signs are read out"
+        min_length=1,
+        max_length=SPEECH_CHARACTERS,
+        description="as written; signs are read out, tags such as (happy) and SSML in <speak> are followed",
     )
     model: str = Field(max_length=256)
     voice: VoiceName = "auto"
     instructions: str | None = Field(
         None,
         max_length=4096,
-        description="the manner; only how fast is followed, and x-stepaudio-instructions says what was",
+        description="the manner, in tags or plain words (happy, slowly); x-stepaudio-instructions says what "
+        "of it is followed",
     )
     response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm"] = "mp3"
     speed: float = Field(1.0, ge=0.25, le=4.0, description="0.5 to 2 can be spoken")
@@ -70,30 +77,36 @@ async def create_speech(body: SpeechRequest, service: Serving) -> Response:
     service.check_model(body.model)
     encoder = Encoder(body.response_format)
     voice = voice_of(service, body.voice)
-    speed, followed = body.speed, None
+    style, followed = NO_STYLE, None
     if body.instructions:
-        asked = speed_of(body.instructions)
-        followed = "ignored" if asked is None else f"speed={asked:g}"
-        speed *= asked or 1.0
+        try:
+            style, followed = manner_of(body.instructions)
+        except TagError as error:
+            raise invalid(str(error), "instructions") from None
+    speed = body.speed * (style.speed or 1.0)
     if not SPEEDS[0] <= speed <= SPEEDS[1]:
         raise invalid(f"the voices here speak at {SPEEDS[0]:g} to {SPEEDS[1]:g} times their speed", "speed")
-    pieces = _spoken(service, body.input, voice, speed)
+    try:
+        said = service.engine.say(
+            body.input, voice=voice.id if voice else None, style=replace(style, speed=speed)
+        )
+    except TagError as error:
+        raise invalid(str(error), "input") from None
+    pieces = _spoken(service, said)
     headers = {"x-stepaudio-instructions": followed} if followed else {}
     if body.stream_format == "sse":
         return await streamed(_speech_events(pieces, encoder, body.input), "text/event-stream", headers)
     return await streamed(_encoded(pieces, encoder), MEDIA[body.response_format], headers)
 
 
-async def _spoken(
-    service: Service, text: str, voice: Voice | None, speed: float
-) -> AsyncGenerator[AudioChunk, None]:
+async def _spoken(service: Service, said: Iterator[Speech]) -> AsyncGenerator[AudioChunk, None]:
     with service.admission.job():
-        said = service.voice.iterate(
-            lambda: service.engine.say(text, voice=voice.id if voice else None, speed=speed),
+        spoken = service.voice.iterate(
+            lambda: said,
             lambda: WHENEVER,
             service.waited,
         )
-        async with aclosing(said) as pieces:
+        async with aclosing(spoken) as pieces:
             async for piece in pieces:
                 yield piece.audio
 
@@ -127,16 +140,23 @@ async def _speech_events(
     yield sse({"type": "speech.audio.done", "usage": usage})
 
 
-_PACES = (
-    (1.25, r"\b(fast|faster|quick|quickly|rapid|rapidly|brisk|briskly|speed up)\b|快"),
-    (0.8, r"\b(slow|slower|slowly|unhurried|slow down)\b|慢"),
-)
-_NEGATED = re.compile(r"\b(not|no|never|don't|without|less|too|isn't)\b|不|别|勿|太", re.I)
+def manner_of(text: str) -> tuple[SpeechStyle, str]:
+    """The style that instructions ask for, and what the client is told of it.
+
+    Raises:
+        TagError: a tag in them is wrong.
+    """
+    tagged = parse(text)
+    said = instructions(tagged.text)
+    style = said.style.over(tagged.style)
+    followed = [
+        f"{kind}={value:g}" if isinstance(value, float) else f"{kind}={value}" for kind, value in _told(style)
+    ]
+    if said.passed_over and followed:
+        followed.append(f"words not followed: {said.passed_over}")
+    return style, ", ".join(followed) or "ignored"
 
 
-def speed_of(instructions: str) -> float | None:
-    """The speed that an instruction asks for, or None: it asks for none, for two, or is not understood."""
-    if _NEGATED.search(instructions):
-        return None
-    found = [speed for speed, words in _PACES if re.search(words, instructions, re.I)]
-    return found[0] if len(found) == 1 else None
+def _told(style: SpeechStyle) -> list[tuple[str, str | float]]:
+    said = ((field.name, getattr(style, field.name)) for field in fields(style))
+    return [(name, value) for name, value in said if value is not None]
