@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hibari import dsp
 
 from stepaudio.core.audio import AudioChunk, join
 from stepaudio.core.clauses import Clause, Mark
@@ -16,6 +18,7 @@ from stepaudio.core.style import SpeechStyle
 from stepaudio.models import ModelStore
 from stepaudio.tts import hibari, kokoro
 from stepaudio.tts.base import Speech, Synthesizer, Voice
+from stepaudio.tts.prosody import ProsodyPlan
 from stepaudio.tts.text import Pronouncer
 from stepaudio.tts.voices import HIBARI, KOKORO, find
 
@@ -41,7 +44,7 @@ def hibari_voice(
     store: ModelStore, model_dir: Callable[[str], Path], pronouncer: Pronouncer
 ) -> hibari.Hibari:
     model = model_dir("hibari")
-    return hibari.Hibari(model, store.derived("hibari", hibari.RECIPE, hibari.expose_durations), pronouncer)
+    return hibari.Hibari(model, store.derived("hibari", hibari.RECIPE, hibari.split), pronouncer)
 
 
 @pytest.fixture(params=["af_heart", "zf_xiaobei", "hibari"])
@@ -153,40 +156,48 @@ def test_pieces_sound_as_the_whole(kokoro_voice: kokoro.Kokoro, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("speed", [0.5, 1.0])
-def test_statistics_are_foretold_well(
-    kokoro_voice: kokoro.Kokoro, pronouncer: Pronouncer, speed: float
-) -> None:
+def test_statistics_are_foretold_well(kokoro_voice: kokoro.Kokoro, speed: float) -> None:
     """Given statistics make nearly the sound that the published model makes with its own."""
-    manner = kokoro_voice._manner("af_heart")
-    phonemes = "".join(word.phonemes for word in pronouncer.pronounce(ENGLISH)).rstrip()
-    plan = kokoro_voice._plan(phonemes, manner.table, speed)
-    measuring = kokoro.session(kokoro_voice._derived / "measure.onnx", threads=2)
-    (own,) = measuring.run(["statistics"], plan.cut(0, plan.frames))
+    heart = find("af_heart")
+    (plan,) = kokoro_voice.plan(Clause(0, ENGLISH, SpeechStyle(speed=speed)), heart)
     published, ours = (
-        kokoro_voice._decode(plan, 0, plan.frames, statistics)
-        for statistics in (own, manner.statistics(plan.energy.mean()))
+        kokoro_voice.render_whole(plan, heart, foretold=foretold) for foretold in (False, True)
     )
     assert np.corrcoef(published, ours)[0, 1] > 0.7
     assert abs(level_db(published) - level_db(ours)) < 3
 
 
-def test_split_model_is_the_published_one(
-    kokoro_voice: kokoro.Kokoro, model_dir: Callable[[str], Path]
+@pytest.mark.parametrize("id", ["af_heart", "zm_yunyang"])
+def test_kokoro_put_together_is_the_published_one_bit_for_bit(
+    kokoro_voice: kokoro.Kokoro, model_dir: Callable[[str], Path], id: str
 ) -> None:
-    """Run whole, with the lengths that the published model chose and its own statistics."""
-    manner = kokoro_voice._manner("af_heart")
-    symbols = "həlˈO ðˈɛɹ."
-    plan = kokoro_voice._plan(symbols, manner.table, 1.0)
-    measuring = kokoro.session(kokoro_voice._derived / "measure.onnx", threads=2)
-    (own,) = measuring.run(["statistics"], plan.cut(0, plan.frames))
-    ours = kokoro_voice._decode(plan, 0, plan.frames, own)
+    voice = find(id)
+    (plan,) = kokoro_voice.plan(Clause(0, text_of(voice)), voice)
     stock = kokoro.session(model_dir("kokoro-82m") / kokoro.MODEL, threads=2)
-    tokens = np.array([[0, *(kokoro_voice._vocabulary[symbol] for symbol in symbols), 0]])
-    style = manner.table[len(symbols)]
+    tokens = np.array([[0, *(kokoro_voice.vocabulary[symbol] for symbol in plan.symbols), 0]])
+    table = np.fromfile(model_dir("kokoro-voices") / f"{id}.bin", "<f4").reshape(-1, 1, 256)
+    style = table[len(plan.symbols)]
     (published,) = stock.run(None, {"tokens": tokens, "style": style, "speed": np.ones(1, np.float32)})
-    # Its lengths are rounded one by one, ours as a running sum: a frame more or less.
-    assert abs(len(np.ravel(published)) - len(ours)) <= 3 * 600
-    assert abs(level_db(np.ravel(published)) - level_db(ours)) < 1.5
+    assert np.array_equal(np.ravel(published), kokoro_voice.render_whole(plan, voice))
+    # Saved as JSON and read again, it is still the same plan.
+    again = ProsodyPlan.from_json(json.loads(json.dumps(plan.to_json())))
+    assert np.array_equal(np.ravel(published), kokoro_voice.render_whole(again, voice))
+
+
+def test_hibari_put_together_is_the_published_one_bit_for_bit(
+    hibari_voice: hibari.Hibari, model_dir: Callable[[str], Path]
+) -> None:
+    (plan,) = hibari_voice.plan(Clause(0, ENGLISH), HIBARI)
+    everything = plan.edit(heard=(0, plan.frames))
+    ours = np.concatenate(list(hibari_voice.render(everything, HIBARI)))
+    stock = kokoro.session(model_dir("hibari") / hibari.MODEL, threads=1)
+    tokens = np.array([[0, *(hibari_voice.vocabulary[symbol] for symbol in plan.symbols), 0]])
+    names = ["lh", "theta", "ln", "lr", "phi", "f0"]
+    lh, theta, ln, lr, phi, f0 = (
+        part[0] for part in stock.run(names, {"ids": tokens, "speed": np.ones(1, np.float32)})
+    )
+    published = dsp.synth(lh, theta, ln, lr, phi, f0, np.random.default_rng(0)) * np.float32(hibari.GAIN)
+    assert np.array_equal(published, ours)
 
 
 def test_closing_stops_the_work(kokoro_voice: kokoro.Kokoro, monkeypatch: pytest.MonkeyPatch) -> None:
