@@ -11,7 +11,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -20,10 +20,11 @@ from stepaudio.core.clauses import Clause
 from stepaudio.core.errors import ConfigError, unknown
 from stepaudio.core.style import SpeechStyle
 from stepaudio.models import ModelStore
-from stepaudio.tts.base import Grade, Speech, Synthesizer, Voice
+from stepaudio.tts.base import Grade, ProsodyModel, Speech, Synthesizer, Voice
 from stepaudio.tts.dialects import objection
 
 if TYPE_CHECKING:
+    from stepaudio.tts.hibari import Hibari
     from stepaudio.tts.kokoro import Kokoro
     from stepaudio.tts.text import Pronouncer
     from stepaudio.tts.voicebank import VoiceBank
@@ -357,6 +358,19 @@ class Speaker:
         spoken = self._timed(clause, choose(among, ahead_s, estimate_s(clause.text)))
         yield from self._watermark.mark(spoken) if self._watermark else spoken
 
+    def perform(self, voice: Voice, make: Callable[[ProsodyModel], Iterator[Speech]]) -> Iterator[Speech]:
+        """What ``make`` makes with the engine of a voice: a song, a plan that was kept.
+
+        Raises:
+            ModelMissing: the message is the command that gets the model.
+        """
+        spoken = make(self.model(voice))
+        yield from self._watermark.mark(spoken) if self._watermark else spoken
+
+    def model(self, voice: Voice) -> ProsodyModel:
+        """The engine of a voice, open in the middle."""
+        return self.kokoro if voice.engine == "kokoro" else self._hibari
+
     def objection(self, clauses: Sequence[Clause]) -> str | None:
         """Why clauses cannot be spoken in the dialects that they ask for, and what to do; None: they can."""
         return _objection(clauses, DIALECTS["kokoro"], self._experimental)
@@ -405,7 +419,7 @@ class Speaker:
         )
 
     @cached_property
-    def _hibari(self) -> Synthesizer:
+    def _hibari(self) -> Hibari:
         from stepaudio.tts import hibari
 
         return hibari.Hibari(
