@@ -48,7 +48,7 @@ from stepaudio.core.turns import (
     words,
 )
 
-SERVER = TurnConfig(mode="server_vad", prefix_padding_ms=64, silence_duration_ms=320)
+SERVER = TurnConfig(mode="server_vad", prefix_padding_ms=64, silence_duration_ms=320, draft_after_ms=160)
 """Silence alone: ten frames."""
 
 
@@ -220,10 +220,10 @@ def test_the_turn_model_is_asked_again_as_the_silence_grows() -> None:
     talk.score = 0.0
     talk.say("#" * 5 + "." * 20)
     assert talk.lines(ScoreTurn, Recognize)[:4] == [
-        "10 ScoreTurn",
-        "10 Recognize",
-        "16 ScoreTurn",
-        "22 ScoreTurn",
+        "9 ScoreTurn",
+        "9 Recognize",
+        "15 ScoreTurn",
+        "21 ScoreTurn",
     ]
 
 

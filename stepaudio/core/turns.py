@@ -283,7 +283,7 @@ class TurnConfig:
     """Of speech in a row begin a turn; shorter is a click."""
     resume_ms: int = 64
     """Of speech in a row end a pause; a single frame is a click or the release of a consonant."""
-    draft_after_ms: int = 160
+    draft_after_ms: int = 128
     """A pause of this length starts a draft: the closures of stops last up to 120 ms."""
 
     # Listening: the end of a semantic_vad turn.

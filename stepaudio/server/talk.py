@@ -57,9 +57,10 @@ TICK_S = 0.25
 HUNG_S = 30.0
 """An answer of which nothing comes for so long has failed."""
 FORETELL_MS = 96
-"""Silence after which the turn model is asked already, with the silence that will be there when it is wanted
-(``TurnConfig.draft_after_ms``) put behind. Its 45 ms of work then lie before the language model's, not beside
-it; at 18 pauses and ends it judged as it did later, but for one in doubt."""
+"""Silence after which the turn model is asked already, with more silence put behind. Its 45 ms of work then
+lie before the language model's, not beside it;"""
+FORETOLD_MS = 160
+"""and with so much silence, at 18 pauses and ends, it judged as it did later, but for one in doubt."""
 TRIM_EVERY_MS = 1000
 """How often audio that nobody will ask for is forgotten."""
 SILENT = "…"
@@ -445,7 +446,7 @@ class Talk:
         if detection is None or detection.type != "semantic_vad":
             return
         samples = self._turn_audio(start_ms, self._hearing.now_ms)
-        more = (turns.TurnConfig().draft_after_ms - FORETELL_MS) * RATE // 1000
+        more = (FORETOLD_MS - FORETELL_MS) * RATE // 1000
         samples = np.concatenate([samples, samples[: -more - 1 : -1]])  # the silence, mirrored
         self._foretold = self._speech_end_ms, self._spawn(self._judge(samples))
 
