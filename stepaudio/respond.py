@@ -17,6 +17,7 @@ from stepaudio.core.audio import AudioChunk
 from stepaudio.core.clauses import Clause, ClauseSplitter, Mark
 from stepaudio.core.conversation import Message, ToolCall, ToolChoice, ToolSpec
 from stepaudio.core.errors import StepAudioError
+from stepaudio.core.style import NO_STYLE, SpeechStyle
 from stepaudio.core.tagged import TagReader, Token, Unknown
 from stepaudio.llm.base import LLM, Finished, Sampling, TextDelta
 from stepaudio.threads import iterate_in_thread
@@ -92,6 +93,7 @@ async def respond(
     tool_choice: ToolChoice = "auto",
     session: str = "",
     deadline: float = math.inf,
+    style: SpeechStyle = NO_STYLE,
     unknown_tags: Unknown = "speak",
     iterate: Iterate = iterate_in_thread,
     clock: Callable[[], float] = time.monotonic,
@@ -102,6 +104,7 @@ async def respond(
 
     To stop it, cancel its task: the model stops writing and the voice stops speaking.
     ``tools`` to ``deadline``: see ``LLM.generate``. No tool is run here; the answer ends with the calls.
+    ``style``: of the answer, where no tag says another.
     ``unknown_tags``: "speak" or "drop" brackets that look like tags and are none ("report" is not for talks).
     ``iterate``: where the voice runs.
     """
@@ -112,7 +115,7 @@ async def respond(
     async def write() -> None:
         nonlocal finished, failure
         tags = TagReader(unknown="speak" if unknown_tags == "report" else unknown_tags)
-        splitter = ClauseSplitter()
+        splitter = ClauseSplitter(by_words=True)
 
         async def pass_on(tokens: list[Token], *, final: bool = False) -> None:
             if text := "".join(token for token in tokens if isinstance(token, str)):

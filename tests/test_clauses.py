@@ -115,6 +115,22 @@ def test_a_joining_word_must_be_whole_before_it_cuts():
     assert find_end(text + "n", 0, final=True) == len(text) - 1
 
 
+def test_by_words_the_next_one_is_not_waited_for():
+    def pieces(*words: str) -> list[list[str]]:
+        splitter = ClauseSplitter(by_words=True)
+        return [[clause.text for clause in splitter.push(word)] for word in words]
+
+    assert pieces("The", " capital", " of", " Australia", " is")[-1] == ["The capital of Australia"]
+    assert pieces("The bird that I saw", " can", "'t fly", ".")[1:] == [
+        ["The bird that I saw"],
+        [],
+        ["can't fly."],
+    ]
+    assert pieces("Certainly", ",", " here")[1:] == [["Certainly,"], []]
+    assert pieces("It", " is", " 3", ".", "14", " metres", ".")[-4:] == [[], [], [], ["It is 3.14 metres."]]
+    assert pieces("Ask", " Dr", ".", " Brown", ".")[2:] == [[], [], ["Ask Dr. Brown."]]
+
+
 @pytest.mark.parametrize("text", ["x" * 1500, "字" * 500, "word " * 400, "." * 300, "a." * 300, "1,2" * 300])
 @pytest.mark.parametrize("size", [1, 1500])
 def test_endless_text_is_cut(text: str, size: int):

@@ -94,12 +94,19 @@ class ClauseSplitter:
         eager: let the first clause end at the first pause (talk); False waits for sentence ends (files).
         style: the style that the clauses carry, where no tag in the text says another.
         unknown: what becomes of brackets that look like tags and are none.
+        by_words: each piece ends with a whole word, as the tokens of a language model do: where a word or a
+            sign at its end decides, the next piece (50 ms later) is not waited for.
     """
 
     def __init__(
-        self, *, eager: bool = True, style: SpeechStyle | None = None, unknown: Unknown = "speak"
+        self,
+        *,
+        eager: bool = True,
+        style: SpeechStyle | None = None,
+        unknown: Unknown = "speak",
+        by_words: bool = False,
     ) -> None:
-        self._eager = eager
+        self._eager, self._by_words = eager, by_words
         self._tags = TagReader(unknown=unknown)
         self._track = Track(style or NO_STYLE)
         self._text = ""
@@ -141,7 +148,8 @@ class ClauseSplitter:
             stop = min(limit, at + MOST_CHARACTERS)
             window = self._track.masked(text[at:stop], self._passed + at)
             whole = stop == limit and (final or bool(self._breaks))
-            end = find_end(window, self._count if self._eager else None, final=whole)
+            place = self._count if self._eager else None
+            end = find_end(window, place, final=whole, by_words=self._by_words)
             if end is None and len(window) == MOST_CHARACTERS:
                 end = MOST_CHARACTERS
             if end is None:
@@ -179,12 +187,13 @@ def split(
     return ClauseSplitter(eager=False, style=style).feed(tokens, final=True)
 
 
-def find_end(text: str, place: int | None, *, final: bool) -> int | None:
+def find_end(text: str, place: int | None, *, final: bool, by_words: bool = False) -> int | None:
     """Where the clause that ``text`` begins with ends (an index to slice at), or None: not certain yet.
 
     Args:
         place: of the clause in an answer that somebody waits for, from 0: the first ones may be short.
         final: nothing follows ``text``.
+        by_words: no word is only begun in it, and no name or address goes on behind a sign at its end.
     """
     soft = SOFT_WEIGHTS[place] if place is not None and place < len(SOFT_WEIGHTS) else MOST_WEIGHT
     comma = FIRST_WEIGHT if place == 0 else COMMA_WEIGHT
@@ -196,7 +205,7 @@ def find_end(text: str, place: int | None, *, final: bool) -> int | None:
             if heavy:
                 return i + 1
         elif char.isspace():
-            if heavy >= soft and _joins(text[i + 1 :], heavy, final):
+            if heavy >= soft and _joins(text[i + 1 :], heavy, final or by_words):
                 return i + 1
             space = i + 1
         elif char == "是" and heavy >= soft and text[i - 1] not in _NO_VERB:
@@ -208,7 +217,7 @@ def find_end(text: str, place: int | None, *, final: bool) -> int | None:
         if char in _ENDS or char in _PAUSES or char in _DASHES:
             after = _past_closers(text, i + 1)
             # A sign inside a number, name or address has no white space behind it; wait for what follows.
-            if after == len(text) and not final:
+            if after == len(text) and not (final or (by_words and text[:i][-1:].isalpha())):
                 return None
             apart = after == len(text) or text[after].isspace() or is_han(text[after])
             if char in _ENDS and apart and not _is_abbreviation(text[: i + 1]):
