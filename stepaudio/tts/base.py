@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from stepaudio.core.audio import AudioChunk
 from stepaudio.core.clauses import Clause, Mark
@@ -36,6 +36,9 @@ class Voice:
     origin: str = "stock"
 
 
+Grade = Literal["native", "accent", "experimental"]
+
+
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """What an engine can truly do.
@@ -43,10 +46,14 @@ class Capabilities:
     Attributes:
         languages: of the text that it can read ("en", "zh").
         speed: slowest and fastest ``SpeechStyle.speed`` that it follows.
+        dialects: those that it speaks (``SpeechStyle.dialect``), and how well: "native" (it learned them),
+            "accent" (the dialect's tones, words and readings by rule: understood, and no native speaker's) or
+            "experimental" (most of it is not understood; only where that is allowed).
     """
 
     languages: frozenset[str]
     speed: tuple[float, float]
+    dialects: Mapping[str, Grade] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

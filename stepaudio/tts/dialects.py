@@ -1,4 +1,4 @@
-"""Tones drawn onto a plan: how a voice that learned Mandarin says the tones of another dialect.
+"""Dialects: which a voice can be asked for, and how one that learned Mandarin says the tones of another.
 
 The voices have no sign for a tone of 21 or 213, or for Cantonese's six; their pitch can be given, though. A
 contour in Chao's five levels is laid over the frames of a syllable's rime, in semitones around the middle of
@@ -10,7 +10,8 @@ It does not know intonation: a question has the tones of its words, and no more.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,7 @@ import numpy as np
 from stepaudio.tts.prosody import VOICED_HZ, ProsodyPlan
 
 if TYPE_CHECKING:
+    from stepaudio.tts.base import Grade
     from stepaudio.tts.text.tones import Tone
 
 DECLINATION = 2.0
@@ -28,6 +30,45 @@ _GLIDE = 40
 """Half frames (0.5 s): tones farther apart are not joined by a glide, there are other words between them."""
 _FAINT = -2.0
 """Energy under which nothing is heard: the last rime of a phrase is said to last until the pause is over."""
+
+
+_HAN = re.compile("[\u3400-\u9fff\uf900-\ufaff]")
+_WRITTEN = {
+    "cmn": ("Chinese", _HAN),
+    "yue": ("Chinese", _HAN),
+    "en": ("English", re.compile("[A-Za-z\u00c0-\u024f]")),
+}
+_PLAIN = frozenset({"en", "cmn"})
+"""They name a language, which is a hint for numbers and signs; text of another one is read as what it is."""
+
+
+def objection(
+    dialect: str | None, texts: Iterable[str], grades: Mapping[str, Grade], *, experimental: bool = False
+) -> str | None:
+    """Why texts cannot be spoken in a dialect, and what to do about it; None: they can.
+
+    Args:
+        dialect: ``SpeechStyle.dialect``.
+        texts: all that is to be spoken in it.
+        grades: ``Capabilities.dialects`` of the voices.
+        experimental: whether what is hardly understood is allowed.
+    """
+    if dialect is None or dialect in _PLAIN:
+        return None
+    if dialect not in grades:
+        return f"no voice here speaks {dialect!r}; there are {', '.join(sorted(grades))}"
+    if grades[dialect] == "experimental" and not experimental:
+        return (
+            f"{dialect!r} is experimental, most of its words are not understood yet: allow it with "
+            "--experimental (tts.experimental), or leave the dialect out"
+        )
+    language, letter = _WRITTEN[dialect.partition("-")[0]]
+    text = "".join(texts)
+    if any(map(str.isalpha, text)) and not letter.search(text):
+        return (
+            f"{dialect!r} reads {language}, and this text is none: leave the dialect out, or write {language}"
+        )
+    return None
 
 
 def span(middle: float) -> float:

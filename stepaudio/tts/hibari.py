@@ -23,7 +23,7 @@ from stepaudio.tts.base import Capabilities, Speech, Voice
 from stepaudio.tts.expression import SPEEDS
 from stepaudio.tts.graph import Graph, session
 from stepaudio.tts.prosody import FRAME, RATE, ProsodyPlan
-from stepaudio.tts.voices import HIBARI
+from stepaudio.tts.voices import DIALECTS, HIBARI, LANGUAGES
 
 if TYPE_CHECKING:
     from stepaudio.tts.text import Pronouncer
@@ -58,7 +58,7 @@ class Hibari:
     """
 
     rate = RATE
-    capabilities = Capabilities(languages=frozenset({"en"}), speed=SPEEDS)
+    capabilities = Capabilities(languages=LANGUAGES["hibari"], speed=SPEEDS, dialects=DIALECTS["hibari"])
     limit = MAX_SYMBOLS
 
     def __init__(self, model: Path, derived: Path, pronouncer: Pronouncer) -> None:

@@ -141,7 +141,11 @@ class StepSynthesizer:
     """
 
     # Speed by tags in two steps either way; how far they go, the checkpoint decides.
-    capabilities = Capabilities(languages=frozenset({"en", "zh", "ja", "ko"}), speed=(0.75, 1.25))
+    capabilities = Capabilities(
+        languages=frozenset({"en", "zh", "ja", "ko"}),
+        speed=(0.75, 1.25),
+        dialects=dict.fromkeys(("en", "en-US", "cmn", "cmn-sichuan", "yue", "ja", "ko"), "native"),
+    )
 
     def __init__(
         self,

@@ -24,7 +24,7 @@ _ARROWS = {"1": "→", "2": "↗", "3": "↓", "4": "↘"}
 """Kokoro's sign for the Mandarin tone of the same class. The drawn contour overrules its pitch, and the vowels
 are clearer than with the sign of the nearest shape (12 % of syllables misheard against 14 %)."""
 _SOUNDS = (
-    INITIALS | {"ng": "ŋ", "r": "z"},
+    INITIALS | {"ng": "ŋ"},
     FINALS | {"ê": "ɛ0", "uê": "wɛ0", "io": "jo0", "o": "o0"},
 )
 
@@ -33,7 +33,7 @@ _PARTICLES = table("sichuanese", "particle")
 _WORDS = table("sichuanese", "word")
 _LONGEST = max(map(len, _WORDS))
 
-RULES = frozenset({"flat", "nasal", "labial", "l", "f", "ng", "o", "checked-e", "checked-o", "un"})
+RULES = frozenset({"flat", "nasal", "labial", "l", "f", "o", "checked-e", "checked-o", "un"})
 """The rules of segments that are applied; see ``reading``."""
 
 
