@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 import urllib.request
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,12 +36,13 @@ from stepaudio.core.errors import (
     BackendError,
     ConfigError,
     ModelMissing,
+    ScoreError,
     StepAudioError,
     TextError,
     unknown,
 )
 from stepaudio.core.style import NO_STYLE, SpeechStyle
-from stepaudio.core.tagged import Unknown
+from stepaudio.core.tagged import Unknown, parse
 from stepaudio.files import read_audio, write_audio
 from stepaudio.llm import serving
 from stepaudio.llm.base import LLM, Sampling, TextDelta
@@ -58,6 +60,8 @@ if TYPE_CHECKING:
     from stepaudio.tokenizer.dual import DualTokenizer
     from stepaudio.tokenizer.growing import GrowingCodes
     from stepaudio.tts.kokoro import Kokoro
+    from stepaudio.tts.scores import Score
+    from stepaudio.tts.songs import Wish
     from stepaudio.tts.text import Pronouncer
     from stepaudio.tts.voicebank import VoiceBank
     from stepaudio.tts.voices import OneEngine, Speaker
@@ -216,6 +220,84 @@ class Engine:
             )
         return split(text, style=style, unknown=unknown_tags or self.config.tts.unknown_tags, voices=voices)
 
+    def sing(
+        self, score: Score | bytes | Path | str, *, voice: str | None = None, wish: Wish | None = None
+    ) -> Iterator[Speech]:
+        """Sing a score, line by line.
+
+        Args:
+            score: read already, or a file: MusicXML, MIDI with lyrics, ABC, UltraStar, or lines of "note
+                beats syllable" ("-" is standard input), or the bytes of one.
+            voice: a voice id; None: the configured one, else Hibari for English and the configured Chinese
+                voice for Mandarin.
+            wish: key, tempo, verses, accompaniment; None: as written, in a key that suits the voice.
+
+        Raises:
+            ScoreError: it cannot be read or sung; the message says what to change.
+            ConfigError: no such voice, or one that cannot read the language.
+        """
+        from stepaudio.tts import songs
+
+        song = songs.arrange(read_score(score), wish or songs.Wish())
+        speaker, singer = self._singer(voice, song.language)
+        return speaker.perform(singer, lambda model: songs.sing(song, model, self.pronouncer, singer))
+
+    def rap(
+        self,
+        text: str,
+        *,
+        voice: str | None = None,
+        bpm: float | None = None,
+        language: str | None = None,
+        beat: bool = False,
+    ) -> Iterator[Speech]:
+        """Rap a text, a bar for every line (two for a long one).
+
+        Args:
+            bpm: beats a minute; None: 92.
+            language: "en" or "zh"; None: by the script.
+            beat: drums under it.
+
+        Raises:
+            ScoreError: no words, a line that is too long, or a beat that nobody can rap to.
+            ConfigError: as ``sing``.
+        """
+        from stepaudio.tts import rap, songs
+        from stepaudio.tts.voices import language_of
+
+        found = language or language_of(Clause(0, text))
+        speaker, singer = self._singer(voice, found)
+        lines = [line for line in text.splitlines() if line.strip()]
+        tempo = rap.check_bpm(rap.BPM if bpm is None else bpm)
+        return speaker.perform(
+            singer,
+            lambda model: songs.rap_lines(
+                lines, model, self.pronouncer, singer, bpm=tempo, language=language, beat=beat
+            ),
+        )
+
+    def _singer(self, voice: str | None, language: str) -> tuple[Speaker, Voice]:
+        from stepaudio.tts.voices import HIBARI, LANGUAGES, Speaker
+
+        if not isinstance(self.speaker, Speaker):
+            raise ConfigError("songs need the voices of Kokoro and Hibari: set tts.model to kokoro")
+        if language not in ("en", "zh"):
+            raise ConfigError(f"no voice sings {language!r}; there are en and zh")
+        settings = self.config.tts
+        if voice is not None:
+            singer = self.speaker.find(voice)
+            if language not in LANGUAGES[singer.engine]:
+                raise ConfigError(
+                    f"{singer.id} sings English only; for Mandarin take {settings.voice_zh}, or another of "
+                    "Kokoro's voices"
+                )
+            return self.speaker, singer
+        if settings.voice != "auto":
+            singer = self.speaker.find(settings.voice)
+            if language in LANGUAGES[singer.engine]:
+                return self.speaker, singer
+        return self.speaker, HIBARI if language == "en" else self.speaker.find(settings.voice_zh)
+
     def transcribe(
         self,
         audio: Audio,
@@ -274,13 +356,29 @@ class Engine:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def show(self, text: str, what: Literal["spoken", "phonemes"], *, language: str | None = None) -> str:
-        """What ``say`` would say of a text: in words, or in phonemes (the alphabet of misaki)."""
+    def written(self, text: str, *, ssml: bool | None = None, unknown_tags: Unknown | None = None) -> str:
+        """A text without its tags, as transcripts show it; see ``clauses`` for the arguments and errors."""
+        if ssml if ssml is not None else markup.is_ssml(text):
+            return "\n".join(
+                clause.text for clause in self.clauses(text, ssml=True, unknown_tags=unknown_tags)
+            )
+        return parse(text, unknown=unknown_tags or self.config.tts.unknown_tags, voices=_Names(self)).text
+
+    def show(
+        self,
+        text: str,
+        what: Literal["spoken", "phonemes"],
+        *,
+        language: str | None = None,
+        dialect: str | None = None,
+    ) -> str:
+        """How a text without tags would be said: in words, or in phonemes (the alphabet of misaki)."""
         if language is not None:
             _dialect(language)
         if what == "spoken":
-            return self.pronouncer.speakable(text, language)
-        return "".join(word.phonemes for word in self.pronouncer.pronounce(text, language)).strip()
+            return self.pronouncer.speakable(text, language, dialect=dialect)
+        words = self.pronouncer.pronounce(text, language, dialect=dialect)
+        return "".join(word.phonemes for word in words).strip()
 
     def voices(self) -> tuple[Voice, ...]:
         """The voices there are, the default first."""
@@ -590,6 +688,25 @@ class Engine:
             return self._runner.run(work)
         with ThreadPoolExecutor(1) as pool:
             return pool.submit(self._runner.run, work).result()
+
+
+def read_score(score: Score | bytes | Path | str) -> Score:
+    """A score: read already, from a file ("-" is standard input), or from its bytes; raises ``ScoreError``."""
+    from stepaudio.tts.scores import Score, parse
+    from stepaudio.tts.scores.score import MOST_BYTES
+
+    if isinstance(score, Score):
+        return score
+    if isinstance(score, bytes):
+        return parse(score)
+    if str(score) == "-":
+        return parse(sys.stdin.buffer.read(MOST_BYTES + 1))
+    try:
+        with Path(score).open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise ScoreError(f"{score}: the score cannot be read: {error.strerror or error}") from error
+    return parse(data)
 
 
 class _Names:

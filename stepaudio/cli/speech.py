@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from stepaudio.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from stepaudio.batch import Report
-    from stepaudio.core.clauses import Mark
+    from stepaudio.core.clauses import Clause, Mark
     from stepaudio.core.style import SpeechStyle
     from stepaudio.documents import Kind
 
@@ -36,6 +37,7 @@ def add_commands(commands: Any) -> None:
         "stepaudio say -f talk.srt -o talk.wav           speech at the times of subtitles",
         "stepaudio say -f jobs.jsonl -o folder --captions srt,json",
         'stepaudio say --show spoken "It costs $3.50"',
+        'stepaudio say --show tags "(happy 2) Hello! [laugh] [strong]You[/strong] here? （四川话）你好。"',
     )
     say.add_argument("text", metavar="TEXT", nargs="?", help="what to say; - reads standard input")
     say.add_argument(
@@ -66,6 +68,12 @@ def add_commands(commands: Any) -> None:
     say.add_argument("--intensity", type=int, metavar="N", help="of the emotion: 1 to 3")
     say.add_argument("--dialect", help="en-GB, cmn-sichuan, yue, … (四川话, …)")
     say.add_argument(
+        "--experimental",
+        action="store_true",
+        default=None,
+        help="allow dialects that are hardly understood yet: yue",
+    )
+    say.add_argument(
         "--whisper", dest="mode", action="store_const", const="whisper", help="no voice, only breath"
     )
     say.add_argument(
@@ -77,9 +85,17 @@ def add_commands(commands: Any) -> None:
     )
     say.add_argument("--jobs", type=positive, metavar="N", help="threads (default: one a processor)")
     say.add_argument(
+        "--ssml", action="store_true", default=None, help="the text is SSML; it is if it begins with <speak>"
+    )
+    say.add_argument(
+        "--unknown-tags",
+        choices=("speak", "drop", "report"),
+        help="what becomes of brackets that look like tags, such as (happy), and are none (default: speak)",
+    )
+    say.add_argument(
         "--show",
-        choices=("spoken", "phonemes"),
-        help="print what would be said, a line for each line, and make no sound",
+        choices=("spoken", "phonemes", "tags"),
+        help="print what would be said, a line for each line, or what tags ask for, and make no sound",
     )
 
 
@@ -104,6 +120,7 @@ def _style(options: argparse.Namespace) -> SpeechStyle:
 
 def _say(options: argparse.Namespace) -> int | None:
     from stepaudio.batch import captions_of, write_captions
+    from stepaudio.core.tagged import escaped
     from stepaudio.files import WRITES, check_writable, write_audio
 
     if (options.text is None) == (options.file is None):
@@ -119,10 +136,19 @@ def _say(options: argparse.Namespace) -> int | None:
         raise ConfigError("captions are files beside another: name it with -o")
     text = sys.stdin.buffer.read().decode("utf-8", "replace") if options.text == "-" else options.text
     style = _style(options)
-    engine = open_engine(options, {"tts.voice": options.voice, "tts.speed": options.speed})
+    engine = open_engine(
+        options,
+        {"tts.voice": options.voice, "tts.speed": options.speed, "tts.experimental": options.experimental},
+    )
+    marked: dict[str, Any] = {"ssml": options.ssml, "unknown_tags": options.unknown_tags}
+    if options.show == "tags":
+        for clause in engine.clauses(text, style=style, **marked):
+            print(*_understood(clause), sep="\n")
+        return None
+    written = engine.written(text, **marked)
     if options.show:
-        for line in text.splitlines() or [""]:
-            print(engine.show(line, options.show, language=options.language))
+        for line in written.splitlines() or [""]:
+            print(engine.show(line, options.show, language=options.language, dialect=style.dialect))
         return None
     check_writable(output, WRITES)
     seconds = 0.0
@@ -131,17 +157,41 @@ def _say(options: argparse.Namespace) -> int | None:
 
         def chunks() -> Iterator[Any]:
             nonlocal seconds
-            for speech in engine.say(text, language=options.language, style=style):
+            for speech in engine.say(text, language=options.language, style=style, **marked):
                 seconds = (speech.audio.start + len(speech.audio.samples)) / speech.audio.rate
                 report(seconds, None)
                 words.extend(speech.marks)
                 yield speech.audio
 
         write_audio(output, chunks())
-    write_captions(Path(output), list(captions_of(text, words)), options.captions)
+    write_captions(Path(output), list(captions_of(escaped(written), words)), options.captions)
     if output != "-":
         print(f"{output}: {seconds:.1f} s of speech")
     return None
+
+
+def _understood(clause: Clause) -> Iterator[str]:
+    """A clause, its style, and a line for every span of it."""
+    yield clause.text or "(nothing to read)"
+    if said := _said(clause.style):
+        yield f"    all: {said}"
+    for span in clause.spans:
+        where = f'{span.begin}-{span.end} "{clause.text[span.begin : span.end]}"'
+        if span.begin == span.end:
+            where = f'{span.begin}, after "{clause.text[: span.begin][-12:]}"' if span.begin else "0"
+        what = (
+            _said(span.style),
+            f"phonemes={span.phonemes}" if span.phonemes else "",
+            f"pause={span.pause_ms}ms" if span.pause_ms is not None else "",
+            f"sound={span.sound}" if span.sound else "",
+            f"mark={span.bookmark}" if span.bookmark else "",
+        )
+        yield f"    {where}: {' '.join(filter(None, what))}"
+
+
+def _said(style: SpeechStyle) -> str:
+    said = ((field.name, getattr(style, field.name)) for field in dataclasses.fields(style))
+    return " ".join(f"{name}={value}" for name, value in said if value is not None)
 
 
 def _is_document(name: str) -> bool:
@@ -162,6 +212,8 @@ def _plan_of_work(options: argparse.Namespace) -> tuple[Kind, Path, str]:
         raise ConfigError("-f wants a file, which can be read again after a stop; `say -` reads a pipe")
     if not source.is_file():
         raise ConfigError(f"there is no file {source}")
+    if options.ssml:
+        raise ConfigError("--ssml is for a text: stepaudio say --ssml - < FILE")
     if options.show:
         raise ConfigError("--show is for a text: stepaudio say --show spoken - < FILE")
     if options.output == "-":
@@ -184,7 +236,8 @@ def _say_file(options: argparse.Namespace) -> int:
     kind, target, ending = _plan_of_work(options)
     source, name = options.file, Path(options.file).name
     workers = options.jobs or os.cpu_count() or 1
-    flags = {"tts.voice": options.voice, "tts.speed": options.speed}
+    flags = {"tts.voice": options.voice, "tts.speed": options.speed, "tts.experimental": options.experimental}
+    flags |= {"tts.unknown_tags": options.unknown_tags}
     flags |= {"tts.threads": 1} if workers > 1 else {}
     manner = batch.Manner(language=options.language, style=_style(options))
     unit = "lines" if kind == "jobs" else "parts"

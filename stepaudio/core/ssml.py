@@ -118,6 +118,7 @@ class _Document:
         self._tokens: list[Token] = []
         self._track = Track(style)  # follows along, for what is relative
         self._script = "en"  # or "cmn": what the language is taken for where nothing says it
+        self._added = 0  # characters put before the first line
         self._open: list[str] = []  # elements
         self._silent = 0  # elements around whose text is not spoken
         self._raw: list[str] | None = None  # the text of a say-as, phoneme or sub
@@ -133,12 +134,12 @@ class _Document:
         text = text.removeprefix("\ufeff").lstrip()
         self._script = "cmn" if any(map(is_han, text)) else "en"
         if not is_ssml(text):
-            text = f"<speak>{text}</speak>"
+            text, self._added = f"<speak>{text}</speak>", len("<speak>")
         try:
             self._parser.Parse(text.encode("utf-8", "replace"), True)
         except expat.ExpatError as error:
             raise TagError(
-                f"the SSML is not well-formed XML in line {error.lineno}, column {error.offset + 1}: "
+                f"the SSML is not well-formed XML in {self._place(error.lineno, error.offset)}: "
                 f"{expat.ErrorString(error.code)}. Write &lt; and &amp; for < and &, and close every element"
             ) from None
         self._put(self._reader.flush())
@@ -217,8 +218,11 @@ class _Document:
         self._tokens += tokens
 
     def _error(self, problem: str) -> TagError:
-        line, column = self._parser.CurrentLineNumber, self._parser.CurrentColumnNumber
-        return TagError(f"SSML, line {line}, column {column + 1}: {problem}")
+        place = self._place(self._parser.CurrentLineNumber, self._parser.CurrentColumnNumber)
+        return TagError(f"SSML, {place}: {problem}")
+
+    def _place(self, line: int, column: int) -> str:
+        return f"line {line}, column {max(0, column - self._added if line == 1 else column) + 1}"
 
     # What elements ask for
 
