@@ -43,6 +43,7 @@ from stepaudio.core.errors import (
 )
 from stepaudio.core.style import NO_STYLE, SpeechStyle
 from stepaudio.core.tagged import Unknown, parse
+from stepaudio.core.wishes import granted
 from stepaudio.files import read_audio, write_audio
 from stepaudio.llm import serving
 from stepaudio.llm.base import LLM, Sampling, TextDelta
@@ -551,6 +552,12 @@ class Engine:
 
         return Pronouncer(colloquial=self.config.tts.colloquial)
 
+    def granted(self, messages: Sequence[Message]) -> tuple[list[Message], SpeechStyle]:
+        """See ``wishes.granted``; a model that hears what was said grants wishes itself."""
+        if self.reads_codes:
+            return list(messages), NO_STYLE
+        return granted(messages, self.system.text)
+
     @property
     def system(self) -> Message:
         """The system prompt."""
@@ -620,6 +627,7 @@ class Engine:
         settings = self.config.llm
         sampling = Sampling(settings.max_tokens, settings.temperature, settings.top_p)
         messages = [self.system, *history, Message("user", transcript.text, codes=codes)]
+        messages, style = self.granted(messages)
         await respond(
             self.llm,
             self._speak_aloud,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import stepaudio
-from stepaudio.cli import bench, speech, voices
+from stepaudio.cli import bench, singing, speech, voices
 from stepaudio.cli.rim import (
     complain,
     console,
@@ -113,6 +113,7 @@ def build_parser() -> argparse.ArgumentParser:
     ask.add_argument("--json", action="store_true", help="print one JSON object")
 
     speech.add_commands(commands)
+    singing.add_commands(commands)
     voices.add_commands(commands)
 
     transcribe = new_command(
