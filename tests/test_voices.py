@@ -39,6 +39,7 @@ class Settings:
     voice_zh: str = "zf_xiaobei"
     fast: str = "hibari"
     threads: int = 2
+    experimental: bool = False
 
 
 class FakeEngine:

@@ -96,8 +96,7 @@ def draw(plan: ProsodyPlan, tones: Sequence[Tone], *, decline: float = DECLINATI
     at, drawn = [], []  # half frames, and the semitones there
     own = np.zeros(len(plan.pitch), bool)  # where the tones hold, the glides between them included
     before = None
-    for tone in tones:
-        first, last = _heard(plan, tone)
+    for tone, (first, last) in zip(tones, rimes(plan, tones), strict=True):
         places = np.arange(first, last)
         levels = np.interp(places, np.linspace(first, last - 1, len(tone.levels)), tone.levels)
         at.append(places)
@@ -116,11 +115,14 @@ def draw(plan: ProsodyPlan, tones: Sequence[Tone], *, decline: float = DECLINATI
     return plan.edit(pitch=pitch.astype(np.float32))
 
 
-def _heard(plan: ProsodyPlan, tone: Tone) -> tuple[int, int]:
-    """Begin and end of a rime in half frames, without the silence that the last one is said to last."""
-    first, last = (2 * int(plan.bounds[i]) for i in (tone.begin, tone.end))
-    heard = np.flatnonzero(plan.energy[first:last] > _FAINT)
-    return (first + int(heard[0]), first + int(heard[-1]) + 1) if len(heard) else (first, last)
+def rimes(plan: ProsodyPlan, tones: Iterable[Tone]) -> list[tuple[int, int]]:
+    """Begin and end of what carries each tone, in half frames, without silence that it is said to last."""
+    places = []
+    for tone in tones:
+        first, last = (2 * int(plan.bounds[i]) for i in (tone.begin, tone.end))
+        heard = np.flatnonzero(plan.energy[first:last] > _FAINT)
+        places.append((first + int(heard[0]), first + int(heard[-1]) + 1) if len(heard) else (first, last))
+    return places
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:
