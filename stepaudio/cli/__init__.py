@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import stepaudio
-from stepaudio.cli import bench, singing, speech, voices
+from stepaudio.cli import bench, singing, speech, verify, voices
 from stepaudio.cli.rim import (
     complain,
     console,
@@ -115,6 +115,7 @@ def build_parser() -> argparse.ArgumentParser:
     speech.add_commands(commands)
     singing.add_commands(commands)
     voices.add_commands(commands)
+    verify.add_commands(commands)
 
     transcribe = new_command(
         commands,

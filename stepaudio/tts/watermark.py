@@ -112,19 +112,22 @@ class Watermark:
             )
         ripples = np.concatenate(list(_ripples(resample(audio, _RATE).samples)))
         scores = self._scores(np.vstack([ripples, ripples.sum(axis=0)]))
-        chances = _chances(scores)
+        bounds = _bounds(scores)
+        speeds = bounds.argmin(axis=1)
+        rows = np.arange(len(scores))
+        scores, chances = scores[rows, speeds], bounds[rows, speeds]
         count = len(ripples)
+        chances[:-1] *= 2 * count  # half of what is allowed is for the best window,
+        chances[-1] *= 2  # the other half for the whole
+        best = int(chances.argmin())
         seconds = min(WINDOW_S, audio.seconds)
         begins = np.arange(count) * _STRIDE * _HOP / _RATE
         windows = tuple(
-            Window(float(begin), float(begin + seconds), float(score.max()), min(1.0, 2 * count * chance))
+            Window(float(begin), float(begin + seconds), float(score), min(1.0, float(chance)))
             for begin, score, chance in zip(begins, scores[:-1], chances[:-1], strict=True)
         )
-        whole, best = 2 * chances[-1], min(window.false_alarm for window in windows)
-        top = scores[-1] if whole <= best else scores[int(np.argmin(chances[:-1]))]
-        return Detection(
-            float(top.max()), min(1.0, float(whole), best), float(SPEEDS[int(top.argmax())]), windows
-        )
+        speed = float(SPEEDS[speeds[best]])
+        return Detection(float(scores[best]), min(1.0, float(chances[best])), speed, windows)
 
     def _scores(self, ripples: np.ndarray) -> np.ndarray:
         """Score of each row of ``ripples`` (n, bins) at each of ``SPEEDS``: (n, speeds)."""
@@ -288,16 +291,14 @@ def _smooth(values: np.ndarray, reach: int) -> np.ndarray:
     return np.convolve(padded, np.full(2 * reach + 1, 1 / (2 * reach + 1)), "valid")
 
 
-def _chances(scores: np.ndarray) -> np.ndarray:
-    """Bound of the chance of a false alarm for scores (n, speeds): (n,).
+def _bounds(scores: np.ndarray) -> np.ndarray:
+    """Bounds of the chance of a false alarm for scores (n, speeds), speeds counted in: (n, speeds).
 
     Half of what is allowed is for audio at its own speed, the other half for all other speeds together.
     """
-    bounds = np.exp(-0.5 * np.maximum(scores, 0) ** 2)
     own = SPEEDS == 1
-    bounds[:, own] *= 2
-    bounds[:, ~own] *= 2 * np.count_nonzero(~own)
-    return np.minimum(bounds.min(axis=1), 1.0)
+    others = 2 * np.count_nonzero(~own)
+    return np.exp(-0.5 * np.maximum(scores, 0) ** 2) * np.where(own, 2, others)
 
 
 # The key
