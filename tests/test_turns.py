@@ -198,6 +198,9 @@ def test_words_that_go_on_are_waited_for() -> None:
     config = TurnConfig()
     assert semantic(1.0, "What is the") == -(-config.unfinished_after_ms // FRAME_MS)
     assert semantic(1.0, "What is the time?") == -(-config.end_after_ms // FRAME_MS)
+    assert semantic(0.5, "我想要红色的") == -(-config.unfinished_after_ms // FRAME_MS)
+    assert semantic(1.0, "我想要红色的") == -(-config.doubt_after_ms // FRAME_MS)  # 的 may end a turn, too
+    assert semantic(1.0, "我想要红色的那个") == -(-config.unfinished_after_ms // FRAME_MS)
     assert semantic(1.0) == -(-config.words_wait_ms // FRAME_MS)  # words that are not known yet, a while
 
 
@@ -616,6 +619,9 @@ def test_words(text: str, kind: Words) -> None:
         "因为",
         "就是说",
         "其中，",
+        "他是一个聪明的",
+        "我想要红色的",
+        "我住在",
     ],
 )
 def test_unfinished(text: str) -> None:
@@ -633,6 +639,9 @@ def test_unfinished(text: str) -> None:
         "好的",
         "是的。",
         "今天天气怎么样？",
+        "这样做是安全的",
+        "想听歌曲爱不可及",
+        "这个很重要。",
     ],
 )
 def test_not_evidently_unfinished(text: str) -> None:

@@ -298,6 +298,8 @@ class TurnConfig:
     """Silence that ends a turn which it calls incomplete, when the words say nothing."""
     unfinished_after_ms: int = 2400
     """Silence that ends a turn whose words are evidently unfinished."""
+    sure: float = 0.9
+    """Score from which on the turn model is sure that a turn is complete."""
 
     # While the agent is heard.
     overlap_threshold: float = 0.6
@@ -451,11 +453,15 @@ _NEEDS_MORE = _NEEDS_NOUN | frozenset(
 )
 _NEEDS_MORE_ZH = re.compile(
     "(?:因为|所以|但是|可是|不过|而且|并且|或者|还是|如果|要是|虽然|然后|那么|就是|就是说|比如|比如说|例如|关于"
-    "|对于|由于|为了|除了|以及|那个|这个|一个|其中|包括|还有|和|跟|与|或|及|在|把|被|给|从|向|对|比|让|使|但|而|则|并"
-    "|且|若|虽|的|地|很|最|更|是|想|要|能|请|呃|嗯|额)$"
+    "|对于|由于|为了|除了|以及|那个|这个|一个|其中|包括|还有|呃|嗯|额)$"
+)
+_MAY_NEED_MORE_ZH = re.compile(  # characters that other words end with, too
+    "[和跟与或及在把被给从向对比让使但而则并且若虽的地很最更是想要能请]$"
 )
 _NOT_OPEN_ZH = re.compile(
-    "(?:是的|好的|真的|对的|似的|目的|不是|还是的|不对|反对|不要|需要|不能|可能|不想|现在|存在)$"
+    "(?:是的|好的|真的|对的|似的|目的|不是|还是的|不对|反对|不要|需要|不能|可能|不想|现在|存在|可及|不及|来得及"
+    "|普及|涉及|提及|顾及|危及|遍及|埃及|理想|思想|重要|主要|功能|可能|智能|性能|申请|邀请|比对|绝对|相对|方向|土地"
+    "|是(?![一这那哪几]|个)[^，。]{1,8}的)$"  # 是 … 的 stresses what is between, and is whole: 那是安全的
 )
 _REQUEST = re.compile(  # the beginning of one; what is asked for must follow
     r"(?:(?:so|well|okay|ok|hi|hello|hey|um|uh|please)\b[ ,.]*)*"
@@ -484,7 +490,15 @@ def unfinished(text: str) -> bool:
     last = bare.split()[-1]
     if bare != text and text.endswith(("?", "？")):  # "where are you from?" is a whole question
         return last in _NEEDS_NOUN
-    return last in _NEEDS_MORE or bool(_NEEDS_MORE_ZH.search(bare) and not _NOT_OPEN_ZH.search(bare))
+    if _NOT_OPEN_ZH.search(bare):
+        return False
+    return last in _NEEDS_MORE or bool(_NEEDS_MORE_ZH.search(bare)) or _may_be_unfinished(bare)
+
+
+def _may_be_unfinished(text: str) -> bool:
+    """Whether ``unfinished`` goes by one Chinese character alone, which more than one word ends with."""
+    bare = text.rstrip(" .。!！?？")
+    return bool(_MAY_NEED_MORE_ZH.search(bare)) and not _NEEDS_MORE_ZH.search(bare)
 
 
 class TurnTaker:
@@ -906,7 +920,9 @@ def silence_needed(config: TurnConfig, score: float | None, text: str, habit_ms:
     """
     limit = MAX_WAIT_MS[config.eagerness]
     if unfinished(text):
-        needed = config.unfinished_after_ms
+        # What hangs on one character counts no more than the turn model, where that is sure of the contrary.
+        doubted = _may_be_unfinished(text) and score is not None and score >= config.sure
+        needed = config.doubt_after_ms if doubted else config.unfinished_after_ms
     elif score is None:
         return limit
     else:
