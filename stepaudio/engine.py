@@ -634,6 +634,7 @@ class Engine:
             messages,
             emit,
             sampling=sampling,
+            style=style,
             unknown_tags=self.config.tts.unknown_tags,
         )
         timeline.stamp("spoken")
@@ -699,7 +700,7 @@ class Engine:
 
 
 def read_score(score: Score | bytes | Path | str) -> Score:
-    """A score: read already, from a file ("-" is standard input), or from its bytes; raises ``ScoreError``."""
+    """A score: read already, from a file ("-" is standard input), or its bytes; raises ``ScoreError``."""
     from stepaudio.tts.scores import Score, parse
     from stepaudio.tts.scores.score import MOST_BYTES
 
