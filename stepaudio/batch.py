@@ -36,7 +36,7 @@ from stepaudio.core.errors import ConfigError, ModelMissing, StepAudioError, Tex
 from stepaudio.core.style import SpeechStyle
 from stepaudio.core.tagged import parse
 from stepaudio.documents import LINE_BYTES, Book, Cue, Job, Paragraph, plain, read_jobs
-from stepaudio.files import TAGGED, WRITES, check_writable, read_audio, write_audio, write_text
+from stepaudio.files import TAGGED, WRITES, check_writable, read_audio, sweep, write_audio, write_text
 from stepaudio.recognition import formats
 from stepaudio.recognition.base import Segment, Transcript, Word
 
@@ -259,6 +259,8 @@ class Workshop:
         self._source, self._digest = source, hashlib.sha256(data).hexdigest()
         self.folder.mkdir(exist_ok=True)
         self._lock = _locked(self.folder / "lock", target)
+        sweep(target.parent, target.name)
+        sweep(self.folder)
 
     def __enter__(self) -> Workshop:
         return self
@@ -577,6 +579,8 @@ class Journal:
 
     def __init__(self, path: Path, source: str, digest: str) -> None:
         self._lock = _locked(path.with_name(f".{path.name}.lock"), path.parent)
+        if path.exists():
+            sweep(path.parent)
         self._keys: dict[str, str] = {}
         before, whole = digest, b""
         if path.exists():

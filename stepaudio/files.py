@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import importlib.util
 import io
 import logging
@@ -439,6 +440,16 @@ def whole_file(path: Path | str) -> Iterator[BinaryIO]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path, name: str = "") -> None:
+    """Delete what killed programs left half-written in a folder and below; ``name``: of this file only.
+
+    Call it where nobody else can be writing there.
+    """
+    for path in folder.glob(f".{glob.escape(name[:48])}.*.part") if name else folder.rglob(".*.part"):
+        if re.fullmatch(r"\..{1,48}\.[0-9a-f]{8}\.part", path.name):
+            path.unlink(missing_ok=True)
 
 
 def _is_stream(path: Path | str) -> bool:
