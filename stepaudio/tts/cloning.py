@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from stepaudio.core.audio import AudioChunk
 from stepaudio.tts.decoder import HOP, PITCH, SOURCE, Decoder
@@ -203,12 +204,15 @@ class Cloner:
         moved = torch.zeros(COMPONENTS, requires_grad=True)
         optimiser = torch.optim.Adam([moved], lr=RATE_OF_CHANGE, betas=(0.9, 0.97))
         late: list[float] = []
+        even = np.zeros(0, np.float32)
         for step in range(steps):
+            if step == steps // 2:  # what the search has not brought is evened; the rest of it counts on that
+                even = self._equaliser(windows, moved.detach() @ basis, wanted)
             for group in optimiser.param_groups:
                 group["lr"] = RATE_OF_CHANGE * min(1.0, (steps - step) / (0.4 * steps))
             chosen = step % len(windows)
             window = windows[chosen]
-            samples = self._speak(window, window.style + moved @ basis)
+            samples = _filtered(self._speak(window, window.style + moved @ basis), even)
             likeness = self._encoder(samples, RATE) @ target
             mel = _bands(samples)
             loss = 1 - likeness + _TOO_FAR * torch.relu((began + moved).norm() - FARTHEST) ** 2
@@ -219,13 +223,14 @@ class Cloner:
             if step >= steps - len(windows):
                 late.append(float(likeness.detach()))
             on_progress(step + 1, steps)
-        change = moved.detach() @ basis
+        table = base.table.copy()
+        table[..., :TIMBRE] += (moved.detach() @ basis).numpy()
+        return replace(base, table=table, equaliser=even), float(np.mean(late))
+
+    def _equaliser(self, windows: list[_Window], change: torch.Tensor, wanted: np.ndarray) -> np.ndarray:
         with torch.no_grad():
             spoken = torch.cat([self._speak(window, window.style + change) for window in windows])
-        table = base.table.copy()
-        table[..., :TIMBRE] += change.numpy()
-        even = equaliser(wanted, spectrum_of(spoken.numpy(), RATE))
-        return replace(base, table=table, equaliser=even), float(np.mean(late))
+        return equaliser(wanted, spectrum_of(spoken.numpy(), RATE))
 
     def _windows(self, base: Character, language: str) -> Iterator[_Window]:
         """What is spoken while searching, evenly from all sentences."""
@@ -279,6 +284,14 @@ def components(tables: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     _, deviations, directions = np.linalg.svd(tables - middle, full_matrices=False)
     scaled = directions[:count] * (deviations[:count, None] / math.sqrt(len(tables) - 1))
     return middle, scaled.astype(np.float32)
+
+
+def _filtered(samples: torch.Tensor, taps: np.ndarray) -> torch.Tensor:
+    """As ``Kokoro`` filters its audio; the taps are symmetric, so that correlation is convolution."""
+    if not len(taps):
+        return samples
+    kernel = torch.from_numpy(taps)[None, None]
+    return functional.conv1d(samples[None, None], kernel, padding=len(taps) // 2)[0, 0]
 
 
 def _bands(samples: torch.Tensor) -> torch.Tensor:

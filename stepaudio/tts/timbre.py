@@ -16,11 +16,12 @@ LOWEST_HZ, HIGHEST_HZ = 80.0, 7600.0
 FAINT = -30.0
 """dB under the loud frames: pauses."""
 
-_MOST_DB = 6.0  # that a filter changes
+_MOST_DB = 4.0  # that a filter changes
 _TAPS = 511  # 21 ms; shorter than what is computed beside each piece of audio
-_LOW_HZ, _HIGH_HZ = 60.0, 400.0  # of speech
+_LOW_HZ, _HIGH_HZ = 65.0, 400.0  # of speech; the hum of mains is below
 _VOICED = 0.6  # of the normalised autocorrelation
-_NEARLY = 0.9  # of its greatest peak: a shorter period that is nearly as good is the true one
+_NEARLY = 0.93  # of its greatest peak: a shorter period that is nearly as good is the true one
+_STEADY = 2.0  # semitones from one value to the next; what jumps farther was tracked wrongly
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ def melody_of(audio: AudioChunk) -> Melody:
     size, hop = round(0.04 * audio.rate), round(0.01 * audio.rate)
     frames = _frames(audio.samples, size, hop)
     loud = _loud(np.mean(frames**2, axis=1))
-    frames = frames[loud] - frames[loud].mean(axis=1, keepdims=True)
+    frames = frames - frames.mean(axis=1, keepdims=True)
     spectrum = np.fft.rfft(frames, 2 * size)
     correlation = np.fft.irfft(np.abs(spectrum) ** 2)[:, :size]
     # Fewer samples overlap at longer lags; their powers say by how much less they can correlate.
@@ -66,7 +67,9 @@ def melody_of(audio: AudioChunk) -> Melody:
     peak[:, 1:-1] = (found[:, 1:-1] >= found[:, :-2]) & (found[:, 1:-1] > found[:, 2:])
     best = np.where(peak, found, 0).max(axis=1)
     first = np.argmax(peak & (found >= _NEARLY * best[:, None]), axis=1)
-    pitch = np.where(best > _VOICED, audio.rate / lags[first], 0.0)
+    pitch = np.where(loud & (best > _VOICED), audio.rate / lags[first], 0.0)
+    jumps = np.abs(np.diff(12 * np.log2(np.maximum(pitch, 1)))) > _STEADY
+    pitch[1:][jumps] = pitch[:-1][jumps] = 0
     if not pitch.any():
         raise ValueError("nothing is voiced")
     return Melody.of(pitch, float(loud.sum()) * hop / audio.rate)
@@ -97,7 +100,7 @@ def bands(rate: int, size: int) -> np.ndarray:
 def equaliser(wanted: np.ndarray, own: np.ndarray) -> np.ndarray:
     """A filter at 24 kHz that brings one mean spectrum nearer to another: (511,) float32, symmetric.
 
-    The difference is smoothed over five bands and limited to 6 dB either way; above the bands it stays
+    The difference is smoothed over five bands and limited to 4 dB either way; above the bands it stays
     what it is at their end.
 
     Args:
@@ -125,4 +128,7 @@ def _frames(samples: np.ndarray, size: int, hop: int) -> np.ndarray:
 
 
 def _loud(power: np.ndarray) -> np.ndarray:
-    return power > max(float(np.percentile(power, 95)) * 10 ** (FAINT / 10), 1e-12)
+    """What is no pause: not far below the loud, and above what the pauses are (8 dB, where that is noise)."""
+    silent, loud = (float(value) for value in np.percentile(power, [5, 95]))
+    noise = min(silent * 10**0.8, loud * 10**-1.5)
+    return power > max(loud * 10 ** (FAINT / 10), noise, 1e-12)
