@@ -195,14 +195,14 @@ def test_silence_is_nobodys() -> None:
 
 def test_chance_is_no_more_than_the_bound_says() -> None:
     """Keys that have nothing to do with the audio: 400 of them, on audio that carries another's mark."""
-    (ripples,) = watermark._ripples(soxr.resample(MARKED, RATE, 8_000))
-    own = list(watermark.SPEEDS).index(1)
+    found = watermark.numbers(watermark.ripples(AudioChunk(MARKED, RATE)), 1.0)
     random = np.random.default_rng(0)
-    scores = np.array([Watermark(random.bytes(32))._scores(ripples)[0, own] for _ in range(40)])
-    assert abs(scores.mean()) < 0.6
-    for z in (1.0, 1.5, 2.0):
-        assert np.mean(scores >= z) <= math.exp(-z * z / 2) + 0.05
-    assert OURS._scores(ripples)[0, own] > 6 > scores.max()
+    (scores,) = found @ np.stack([Watermark(random.bytes(32)).signs for _ in range(400)], axis=1)
+    assert abs(scores.mean()) < 0.2
+    assert scores.std() == pytest.approx(1, abs=0.15)  # as of coin tosses
+    for z in (1.0, 2.0, 3.0):
+        assert np.mean(scores >= z) <= math.exp(-z * z / 2)
+    assert (found @ OURS.signs)[0] > 6 > scores.max()
 
 
 # The key

@@ -83,13 +83,13 @@ class Watermark:
         if len(key) != KEY_BYTES:
             raise ValueError(f"a key has {KEY_BYTES} bytes, not {len(key)}")
         bits = hashlib.shake_256(b"stepaudio watermark 1" + key).digest(-(-len(_DELAYS_S) // 8))
-        self._signs = 1.0 - 2.0 * np.unpackbits(np.frombuffer(bits, np.uint8))[: len(_DELAYS_S)]
+        self.signs = 1.0 - 2.0 * np.unpackbits(np.frombuffer(bits, np.uint8))[: len(_DELAYS_S)]
         self._echoes: dict[int, np.ndarray] = {}
 
     def stream(self, rate: int) -> WatermarkStream:
         """A stream of audio at a rate in Hz, from its beginning."""
         if rate not in self._echoes:
-            self._echoes[rate] = _echo(self._signs, rate)
+            self._echoes[rate] = _echo(self.signs, rate)
         return WatermarkStream(self._echoes[rate])
 
     def mark(self, pieces: Iterator[Speech]) -> Iterator[Speech]:
@@ -110,13 +110,13 @@ class Watermark:
                 f"{audio.seconds:.2f} s of audio are too few to find a watermark in: {WINDOW_S:g} s are "
                 f"good, {MIN_S} s the least"
             )
-        ripples = np.concatenate(list(_ripples(resample(audio, _RATE).samples)))
-        scores = self._scores(np.vstack([ripples, ripples.sum(axis=0)]))
-        bounds = _bounds(scores)
+        found = ripples(audio)
+        scores = self.scores(np.vstack([found, found.sum(axis=0)]))
+        bounds = bounds_of(scores)
         speeds = bounds.argmin(axis=1)
         rows = np.arange(len(scores))
         scores, chances = scores[rows, speeds], bounds[rows, speeds]
-        count = len(ripples)
+        count = len(found)
         chances[:-1] *= 2 * count  # half of what is allowed is for the best window,
         chances[-1] *= 2  # the other half for the whole
         best = int(chances.argmin())
@@ -129,17 +129,9 @@ class Watermark:
         speed = float(SPEEDS[speeds[best]])
         return Detection(float(scores[best]), min(1.0, float(chances[best])), speed, windows)
 
-    def _scores(self, ripples: np.ndarray) -> np.ndarray:
+    def scores(self, ripples: np.ndarray) -> np.ndarray:
         """Score of each row of ``ripples`` (n, bins) at each of ``SPEEDS``: (n, speeds)."""
-        scores = np.empty((len(ripples), len(SPEEDS)))
-        for column, speed in enumerate(SPEEDS):
-            numbers = ripples @ np.cos(2 * np.pi * np.outer(_bins(), _DELAYS_S / speed))
-            numbers = _limited(numbers)
-            noise = np.apply_along_axis(_smooth, 1, numbers**2, _NEAR)
-            numbers *= _FADE / np.where(noise > 0, noise, 1)
-            length = np.linalg.norm(numbers, axis=1)
-            scores[:, column] = numbers @ self._signs / np.where(length > 0, length, 1)
-        return scores
+        return np.stack([numbers(ripples, speed) @ self.signs for speed in SPEEDS], axis=1)
 
 
 class WatermarkStream:
@@ -241,20 +233,21 @@ def _bins() -> np.ndarray:
     return hz[(hz >= BAND_HZ[0]) & (hz <= BAND_HZ[1])]
 
 
-def _ripples(samples: np.ndarray) -> Iterator[np.ndarray]:
-    """What is common to the log spectra of each window, beside timbre and level: (windows, bins) each.
+def ripples(audio: AudioChunk) -> np.ndarray:
+    """What is common to the log spectra of each window, beside timbre and level: (windows, bins).
 
     A bin counts by how far it is above the noise (the fifth of the window's frames that is softest): of a
     ripple in what the noise hides, nothing is left.
     """
+    samples = resample(audio, _RATE).samples
     samples = np.pad(samples, (0, max(0, _FRAME - len(samples))))
     frames = np.lib.stride_tricks.sliding_window_view(samples, _FRAME)[::_HOP]
     size = min(_WINDOW, len(frames))
     count = (len(frames) - size) // _STRIDE + 1
+    found = []
     for first in range(0, count, _BATCH):
         last = min(first + _BATCH, count)
         power, ripple = _spectra(frames[first * _STRIDE : (last - 1) * _STRIDE + size])
-        found = []
         for begin in range(0, (last - first) * _STRIDE, _STRIDE):
             heard, waves = power[begin : begin + size], ripple[begin : begin + size]
             noise = _smooth(3 * np.quantile(heard, 0.2, axis=0), 10) + _QUIET * heard.mean() + 1e-12
@@ -262,7 +255,20 @@ def _ripples(samples: np.ndarray) -> Iterator[np.ndarray]:
             level = (waves * weight).sum(axis=1, keepdims=True)
             waves = waves - level / np.maximum(weight.sum(axis=1, keepdims=True), 1e-9)
             found.append((waves * weight).sum(axis=0))
-        yield np.stack(found)
+    return np.stack(found)
+
+
+def numbers(ripples: np.ndarray, speed: float) -> np.ndarray:
+    """The numbers of a score, one a copy, for rows of ``ripples`` (n, bins): (n, copies), each row 1 long.
+
+    They are weighted by how strong the copy is and how noisy the numbers near it are. Rows are 0 where
+    nothing is heard.
+    """
+    found = _limited(ripples @ np.cos(2 * np.pi * np.outer(_bins(), _DELAYS_S / speed)))
+    noise = np.apply_along_axis(_smooth, 1, found**2, _NEAR)
+    found *= _FADE / np.where(noise > 0, noise, 1)
+    length = np.linalg.norm(found, axis=1, keepdims=True)
+    return found / np.where(length > 0, length, 1)
 
 
 def _spectra(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -291,7 +297,7 @@ def _smooth(values: np.ndarray, reach: int) -> np.ndarray:
     return np.convolve(padded, np.full(2 * reach + 1, 1 / (2 * reach + 1)), "valid")
 
 
-def _bounds(scores: np.ndarray) -> np.ndarray:
+def bounds_of(scores: np.ndarray) -> np.ndarray:
     """Bounds of the chance of a false alarm for scores (n, speeds), speeds counted in: (n, speeds).
 
     Half of what is allowed is for audio at its own speed, the other half for all other speeds together.
