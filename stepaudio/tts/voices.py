@@ -26,6 +26,7 @@ from stepaudio.tts.dialects import objection
 if TYPE_CHECKING:
     from stepaudio.tts.hibari import Hibari
     from stepaudio.tts.kokoro import Kokoro
+    from stepaudio.tts.prosody import ProsodyPlan
     from stepaudio.tts.text import Pronouncer
     from stepaudio.tts.voicebank import VoiceBank
     from stepaudio.tts.watermark import Watermark
@@ -366,6 +367,12 @@ class Speaker:
         """
         spoken = make(self.model(voice))
         yield from self._watermark.mark(spoken) if self._watermark else spoken
+
+    def plan(self, clause: Clause, voice: Voice | None = None) -> tuple[Voice, list[ProsodyPlan]]:
+        """Who speaks a clause where nobody is waiting, and how it is to sound."""
+        best = self.candidates(clause, voice)[0]
+        engine = self.kokoro if best.engine == "kokoro" else self._hibari
+        return best, list(engine.plan(clause, best))
 
     def model(self, voice: Voice) -> ProsodyModel:
         """The engine of a voice, open in the middle."""
