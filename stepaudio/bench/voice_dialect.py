@@ -126,9 +126,10 @@ def _voice(
         for said, taken in told(asked, track, spans, [tone.levels for tone in tones], levels):
             total.confusion[said, taken] = total.confusion.get((said, taken), 0) + 1
         heard = judge.heard(audio, "zh")
-        syllables = syllable_errors(text, heard, read)
+        said = engine.show(text, "spoken", dialect=dialect)
+        syllables = syllable_errors(said, heard, read)
         total.syllables += syllables
-        total.characters += errors(text, heard, "zh")
+        total.characters += errors(said, heard, "zh")
         total.mos.append(judge.mos(audio))
         step()
         if number < 4:
