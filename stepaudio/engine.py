@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 import urllib.request
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from stepaudio.tokenizer.dual import DualTokenizer
     from stepaudio.tokenizer.growing import GrowingCodes
     from stepaudio.tts.kokoro import Kokoro
+    from stepaudio.tts.plans import PlannedClause
     from stepaudio.tts.scores import Score
     from stepaudio.tts.songs import Wish
     from stepaudio.tts.text import Pronouncer
@@ -211,15 +212,79 @@ class Engine:
         Raises:
             TagError: as ``say``.
         """
-        voices = _Names(self)
+        voices, unknown = _Names(self), unknown_tags or self.config.tts.unknown_tags
         if ssml if ssml is not None else markup.is_ssml(text):
             from stepaudio.tts.text import ipa
 
-            unknown = unknown_tags or "report"
             return markup.split(
-                text, style=style or NO_STYLE, unknown=unknown, voices=voices, phonemes=ipa.read
+                text,
+                style=style or NO_STYLE,
+                unknown=unknown,
+                strangers=unknown_tags in ("speak", "drop"),
+                voices=voices,
+                phonemes=ipa.read,
             )
-        return split(text, style=style, unknown=unknown_tags or self.config.tts.unknown_tags, voices=voices)
+        return split(text, style=style, unknown=unknown, voices=voices)
+
+    def plan(
+        self,
+        text: str,
+        *,
+        voice: str | None = None,
+        language: str | None = None,
+        style: SpeechStyle | None = None,
+        ssml: bool | None = None,
+        unknown_tags: Unknown | None = None,
+    ) -> list[PlannedClause]:
+        """How ``say`` would say a text, as data that can be kept, changed and spoken (``perform``).
+
+        Args, Raises: as ``say``; and
+            ConfigError: the voice is of an engine that makes no plans.
+        """
+        from stepaudio.tts.plans import PlannedClause
+
+        speaker = self._open_voices()
+        dialect = None if language is None else _dialect(language)
+        base = SpeechStyle(speed=self.config.tts.speed, dialect=dialect)
+        style = base if style is None else style.over(base)
+        clauses = self.clauses(text, style=style, ssml=ssml, unknown_tags=unknown_tags)
+        if objection := speaker.objection(clauses):
+            raise TextError(objection)
+        asked = None if voice is None else speaker.find(voice)
+        planned = [(clause, *speaker.plan(clause, asked)) for clause in clauses]
+        found = [PlannedClause(clause.text, by.id, tuple(plans)) for clause, by, plans in planned if plans]
+        if not found:
+            raise TextError("there is nothing in the text that can be spoken")
+        return found
+
+    def perform(self, clauses: Sequence[PlannedClause], *, voice: str | None = None) -> Iterator[Speech]:
+        """Speak what was planned.
+
+        Args:
+            voice: another one than those that the plans name.
+
+        Returns:
+            As ``say``.
+
+        Raises:
+            TextError: a voice does not know what a plan holds.
+            ConfigError: no such voice.
+        """
+        from stepaudio.tts import plans
+
+        speaker = self._open_voices()
+        voices = [speaker.find(voice or clause.voice) for clause in clauses]
+        return _one_after_another(
+            speaker.perform(by, lambda model, clause=clause, by=by: plans.perform(clause, model, by))
+            for clause, by in zip(clauses, voices, strict=True)
+        )
+
+    def _open_voices(self) -> Speaker:
+        from stepaudio.tts.voices import Speaker
+
+        if not isinstance(self.speaker, Speaker):
+            raise ConfigError("this needs the voices of Kokoro and Hibari: set tts.model to kokoro")
+        return self.speaker
 
     def sing(
         self, score: Score | bytes | Path | str, *, voice: str | None = None, wish: Wish | None = None
@@ -278,26 +343,25 @@ class Engine:
         )
 
     def _singer(self, voice: str | None, language: str) -> tuple[Speaker, Voice]:
-        from stepaudio.tts.voices import HIBARI, LANGUAGES, Speaker
+        from stepaudio.tts.voices import HIBARI, LANGUAGES
 
-        if not isinstance(self.speaker, Speaker):
-            raise ConfigError("songs need the voices of Kokoro and Hibari: set tts.model to kokoro")
+        speaker = self._open_voices()
         if language not in ("en", "zh"):
             raise ConfigError(f"no voice sings {language!r}; there are en and zh")
         settings = self.config.tts
         if voice is not None:
-            singer = self.speaker.find(voice)
+            singer = speaker.find(voice)
             if language not in LANGUAGES[singer.engine]:
                 raise ConfigError(
                     f"{singer.id} sings English only; for Mandarin take {settings.voice_zh}, or another of "
                     "Kokoro's voices"
                 )
-            return self.speaker, singer
+            return speaker, singer
         if settings.voice != "auto":
-            singer = self.speaker.find(settings.voice)
+            singer = speaker.find(settings.voice)
             if language in LANGUAGES[singer.engine]:
-                return self.speaker, singer
-        return self.speaker, HIBARI if language == "en" else self.speaker.find(settings.voice_zh)
+                return speaker, singer
+        return speaker, HIBARI if language == "en" else speaker.find(settings.voice_zh)
 
     def transcribe(
         self,
@@ -667,19 +731,9 @@ class Engine:
         return self.speaker.speak(replace(clause, style=style), ahead_s=ahead_s)
 
     def _say(self, clauses: Sequence[Clause], voice: Voice | None) -> Iterator[Speech]:
-        start = 0  # samples
         if objection := self.speaker.objection(clauses):
             raise TextError(objection)
-        for clause in clauses:
-            end = start
-            for piece in self.speaker.speak(clause, voice=voice):
-                audio, moved_ms = piece.audio, round(1000 * start / piece.audio.rate)
-                end = start + audio.start + len(audio.samples)
-                marks = tuple(Mark(m.text, m.start_ms + moved_ms, m.end_ms + moved_ms) for m in piece.marks)
-                yield Speech(replace(audio, start=start + audio.start), marks)
-            start = end
-        if not start:
-            raise TextError("there is nothing in the text that can be spoken")
+        yield from _one_after_another(self.speaker.speak(clause, voice=voice) for clause in clauses)
 
     def _read(self, audio: Audio) -> AudioChunk:
         if isinstance(audio, AudioChunk):
@@ -729,6 +783,25 @@ class _Names:
             return bool(self._engine.speaker.find(str(name)))
         except ConfigError:
             return False
+
+
+def _one_after_another(clauses: Iterable[Iterator[Speech]]) -> Iterator[Speech]:
+    """Spoken clauses on one time line.
+
+    Raises:
+        TextError: nothing was spoken in any.
+    """
+    start = 0  # samples
+    for pieces in clauses:
+        end = start
+        for piece in pieces:
+            audio, moved_ms = piece.audio, round(1000 * start / piece.audio.rate)
+            end = start + audio.start + len(audio.samples)
+            marks = tuple(Mark(m.text, m.start_ms + moved_ms, m.end_ms + moved_ms) for m in piece.marks)
+            yield Speech(replace(audio, start=start + audio.start), marks)
+        start = end
+    if not start:
+        raise TextError("there is nothing in the text that can be spoken")
 
 
 def _dialect(language: str) -> str:

@@ -569,6 +569,7 @@ class Talk:
             if isinstance(last, AudioTurn) and not words[last] and not shown:
                 raise _NothingSaid
             messages = [*self._shortened(command.written(words.__getitem__)), *shown]
+            messages, style = self._engine.granted(messages)
             settings = self._engine.config.llm
             voice = self._voice_named(command.voice)
             await respond(
@@ -585,6 +586,7 @@ class Talk:
                 tool_choice=command.tool_choice,
                 session=self.session.settings.id,
                 deadline=answer.wanted_at,
+                style=style,
                 unknown_tags=self._engine.config.tts.unknown_tags,
                 iterate=spoken if command.modality == "audio" else _mute,
                 clock=self._clock,

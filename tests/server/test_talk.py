@@ -23,6 +23,7 @@ from stepaudio.core.clauses import Clause, Mark
 from stepaudio.core.conversation import Message, is_summary
 from stepaudio.core.errors import AudioError, BackendError
 from stepaudio.core.realtime import RealtimeSession
+from stepaudio.core.wishes import granted
 from stepaudio.recognition.base import Transcript
 from stepaudio.server.recorder import Recorder, ids, replay
 from stepaudio.server.talk import HUNG_S, Talk
@@ -70,9 +71,11 @@ class Voice:
     def __init__(self, fail_on: str = "", error: Exception | None = None) -> None:
         self.fail_on, self.error = fail_on, error
         self.ahead: list[float] = []
+        self.clauses: list[Clause] = []
 
     def speak(self, clause: Clause, *, voice: Any = None, ahead_s: float = 0.0) -> Iterator[Speech]:
         self.ahead.append(ahead_s)
+        self.clauses.append(clause)
         for n, word in enumerate(clause.text.split()):
             if self.fail_on and self.fail_on in word:
                 raise self.error or RuntimeError("a bug")
@@ -115,6 +118,7 @@ class Stage:
             speaker=self.voice,
             system=Message("system", "Be brief."),
             reads_codes=False,
+            granted=lambda messages: granted(messages, "Be brief."),
         )
         self.settings = wire.RealtimeSettings(instructions="Be brief.")
         if session:
@@ -201,6 +205,17 @@ def test_a_question_is_answered_and_the_answer_comes_as_it_is_heard():
             assert timings["vad"] + timings["first_audio"] == timings["voice_to_voice"]
             (user,) = (m for m in stage.llm.asked[-1] if m.role == "user")
             assert user.text == "what is it?"
+
+    run(main)
+
+
+def test_a_song_is_sung_when_it_is_asked_for():
+    async def main() -> None:
+        async with Stage(ears=Ears("Sing me a song about rain.")) as stage:
+            await stage.hear(QUESTION)
+            await stage.until("response.done")
+            assert stage.voice.clauses[0].style.mode == "sing"
+            assert "songwriter" in stage.llm.asked[-1][0].text
 
     run(main)
 

@@ -450,11 +450,13 @@ async def _aloud(
         return service.voice.iterate(start, lambda: WHENEVER, service.waited)
 
     async def run() -> None:
+        asked, style = engine.granted(messages)
         await respond(
             engine.llm,
             speak,
-            messages,
+            asked,
             events.put,
+            style=style,
             sampling=sampling,
             tools=tools,
             tool_choice=choice,
