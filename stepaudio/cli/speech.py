@@ -15,9 +15,12 @@ from stepaudio.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from stepaudio.batch import Report
+    from stepaudio.core.audio import AudioChunk
     from stepaudio.core.clauses import Clause, Mark
     from stepaudio.core.style import SpeechStyle
     from stepaudio.documents import Kind
+    from stepaudio.engine import Engine
+    from stepaudio.tts.base import Speech
 
 _FORMATS = ("wav", "flac", "ogg", "opus", "mp3", "m4a", "m4b")
 
@@ -93,6 +96,10 @@ def add_commands(commands: Any) -> None:
         help="what becomes of brackets that look like tags, such as (happy), and are none (default: speak)",
     )
     say.add_argument(
+        "--plan", metavar="FILE", help="also write down how it is said, phoneme by phoneme (json)"
+    )
+    say.add_argument("--from-plan", metavar="FILE", help="speak a plan that was written, and perhaps changed")
+    say.add_argument(
         "--show",
         choices=("spoken", "phonemes", "tags"),
         help="print what would be said, a line for each line, or what tags ask for, and make no sound",
@@ -119,21 +126,20 @@ def _style(options: argparse.Namespace) -> SpeechStyle:
 
 
 def _say(options: argparse.Namespace) -> int | None:
-    from stepaudio.batch import captions_of, write_captions
     from stepaudio.core.tagged import escaped
-    from stepaudio.files import WRITES, check_writable, write_audio
+    from stepaudio.files import WRITES, check_writable, write_text
+    from stepaudio.tts import plans
 
-    if (options.text is None) == (options.file is None):
-        raise ConfigError("say what? Give a text, or with -f a file to read aloud")
+    if [options.text, options.file, options.from_plan].count(None) != 2:
+        raise ConfigError("say what? Give a text, or with -f a file to read aloud, or a plan: --from-plan")
     if options.file is not None:
         return _say_file(options)
+    if options.from_plan is not None:
+        return _say_plan(options)
     if options.text != "-" and "\n" not in options.text and _is_document(options.text):
         raise ConfigError(f"{options.text} is a file: to have it read aloud, put -f before it")
-    if options.split or options.type or options.format:
-        raise ConfigError("--split, --type and --format are for files: name one with -f")
-    output = options.output or "speech.wav"
-    if output == "-" and options.captions:
-        raise ConfigError("captions are files beside another: name it with -o")
+    if options.split or options.type or options.format or options.jobs:
+        raise ConfigError("--split, --type, --format and --jobs are for files: name one with -f")
     text = sys.stdin.buffer.read().decode("utf-8", "replace") if options.text == "-" else options.text
     style = _style(options)
     engine = open_engine(
@@ -150,24 +156,58 @@ def _say(options: argparse.Namespace) -> int | None:
         for line in written.splitlines() or [""]:
             print(engine.show(line, options.show, language=options.language, dialect=style.dialect))
         return None
-    check_writable(output, WRITES)
+    check_writable(options.output or "speech.wav", WRITES)
+    marked |= {"language": options.language, "style": style}
+    if options.plan is None:
+        spoken = engine.say(text, **marked)
+    else:
+        check_writable(options.plan)
+        planned = engine.plan(text, **marked)
+        write_text(options.plan, plans.to_json(planned))
+        spoken = engine.perform(planned)
+    _write(engine, spoken, escaped(written), options)
+    return None
+
+
+def _say_plan(options: argparse.Namespace) -> None:
+    from stepaudio.core.style import SpeechStyle
+    from stepaudio.core.tagged import escaped
+    from stepaudio.files import WRITES, check_writable, read_bytes
+    from stepaudio.tts import plans
+
+    if _style(options) != SpeechStyle() or options.speed or options.language or options.show or options.plan:
+        raise ConfigError("a plan says how it is spoken: change it there; only --voice can be another")
+    check_writable(options.output or "speech.wav", WRITES)
+    planned = plans.from_json(read_bytes(options.from_plan))
+    text = escaped(" ".join(clause.text for clause in planned))
+    engine = open_engine(options)
+    _write(engine, engine.perform(planned, voice=options.voice), text, options)
+
+
+def _write(engine: Engine, spoken: Iterator[Speech], text: str, options: argparse.Namespace) -> None:
+    """Write what is spoken as it comes, and its captions, and close the engine."""
+    from stepaudio.batch import captions_of, write_captions
+    from stepaudio.files import write_audio
+
+    output = options.output or "speech.wav"
+    if output == "-" and options.captions:
+        raise ConfigError("captions are files beside another: name it with -o")
     seconds = 0.0
     words: list[Mark] = []
     with engine, progress_bar("speaking", unit="s of speech") as report:
 
-        def chunks() -> Iterator[Any]:
+        def chunks() -> Iterator[AudioChunk]:
             nonlocal seconds
-            for speech in engine.say(text, language=options.language, style=style, **marked):
+            for speech in spoken:
                 seconds = (speech.audio.start + len(speech.audio.samples)) / speech.audio.rate
                 report(seconds, None)
                 words.extend(speech.marks)
                 yield speech.audio
 
         write_audio(output, chunks())
-    write_captions(Path(output), list(captions_of(escaped(written), words)), options.captions)
+    write_captions(Path(output), list(captions_of(text, words)), options.captions)
     if output != "-":
         print(f"{output}: {seconds:.1f} s of speech")
-    return None
 
 
 def _understood(clause: Clause) -> Iterator[str]:
@@ -214,8 +254,8 @@ def _plan_of_work(options: argparse.Namespace) -> tuple[Kind, Path, str]:
         raise ConfigError(f"there is no file {source}")
     if options.ssml:
         raise ConfigError("--ssml is for a text: stepaudio say --ssml - < FILE")
-    if options.show:
-        raise ConfigError("--show is for a text: stepaudio say --show spoken - < FILE")
+    if options.show or options.plan:
+        raise ConfigError("--show and --plan are for a text: stepaudio say --show spoken - < FILE")
     if options.output == "-":
         raise ConfigError("what is read from a file goes to a file: name it with -o")
     if options.split and kind in ("jobs", "subtitles"):
