@@ -59,7 +59,9 @@ _ATTRIBUTES = {
     "emotion": "name intensity",
 }  # fmt: skip
 """The elements that are known, and their attributes (besides those of XML itself)."""
-_BEGINS = re.compile(r"\ufeff?\s*(?:<\?xml[^>]*\?>\s*)?(?:<!DOCTYPE[^>]*>\s*)?<speak[\s/>]")
+_BEGINS = re.compile(
+    r"\ufeff?\s*(?:<\?xml[^>]*\?>\s*)?(?:<!DOCTYPE[^>\[]*(?:\[[^\]]*\])?[^>]*>\s*)?<speak[\s/>]"
+)
 
 
 def is_ssml(text: str) -> bool:
@@ -71,7 +73,8 @@ def read(
     text: str,
     *,
     style: SpeechStyle = NO_STYLE,
-    unknown: Unknown = "report",
+    unknown: Unknown = "speak",
+    strangers: bool = False,
     voices: Container[str] | None = None,
     phonemes: Phonemes | None = None,
 ) -> list[Token]:
@@ -80,26 +83,28 @@ def read(
     Args:
         text: a document, or the inside of one.
         style: that is spoken in, which "80%" and "+2st" are relative to.
-        unknown: elements that are not known are an error ("report"), or what is in them is spoken.
+        unknown: what becomes of brackets in its text that look like tags and are none.
+        strangers: elements and attributes that are not known are passed over, and not an error.
         voices: names of voices that there are; None: any name may be one.
         phonemes: reads ``phoneme``; without it, that is an error.
 
     Raises:
         TagError: it is not well-formed, or asks for something that cannot be; the message says where.
     """
-    return _Document(style, unknown, voices, phonemes).read(text)
+    return _Document(style, unknown, strangers, voices, phonemes).read(text)
 
 
 def split(
     text: str,
     *,
     style: SpeechStyle = NO_STYLE,
-    unknown: Unknown = "report",
+    unknown: Unknown = "speak",
+    strangers: bool = False,
     voices: Container[str] | None = None,
     phonemes: Phonemes | None = None,
 ) -> list[Clause]:
     """SSML in clauses; see ``read``."""
-    tokens = read(text, style=style, unknown=unknown, voices=voices, phonemes=phonemes)
+    tokens = read(text, style=style, unknown=unknown, strangers=strangers, voices=voices, phonemes=phonemes)
     return ClauseSplitter(eager=False, style=style).feed(tokens, final=True)
 
 
@@ -108,13 +113,12 @@ class _Document:
         self,
         style: SpeechStyle,
         unknown: Unknown,
+        strangers: bool,
         voices: Container[str] | None,
         phonemes: Phonemes | None,
     ) -> None:
-        self._unknown, self._voices, self._phonemes = unknown, voices, phonemes
-        self._reader = TagReader(
-            unknown="report" if unknown == "report" else "speak", strict=True, voices=voices
-        )
+        self._strangers, self._voices, self._phonemes = strangers, voices, phonemes
+        self._reader = TagReader(unknown=unknown, strict=True, voices=voices)
         self._tokens: list[Token] = []
         self._track = Track(style)  # follows along, for what is relative
         self._script = "en"  # or "cmn": what the language is taken for where nothing says it
@@ -203,12 +207,12 @@ class _Document:
 
     def _check(self, name: str, attributes: Mapping[str, str]) -> None:
         if name not in _ATTRIBUTES:
-            if self._unknown == "report":
+            if not self._strangers:
                 raise self._error(f"<{name}> cannot be followed: leave it out")
             return
         known = _ATTRIBUTES[name].split()
         for attribute in attributes:
-            if attribute not in known and not attribute.startswith("xml") and self._unknown == "report":
+            if attribute not in known and not attribute.startswith("xml") and not self._strangers:
                 raise self._error(f"{attribute} of <{name}> cannot be followed: leave it out")
 
     def _put(self, tokens: list[Token]) -> None:
@@ -365,9 +369,9 @@ class _Document:
         if len(text) > LONGEST_SAID:
             raise self._error(f"<{name}> holds at most {LONGEST_SAID} characters")
         if name == "sub":
-            self._put([self._said.get("alias") or text])
+            self._put(self._reader.literal(self._said.get("alias") or text))
         elif name == "say-as":
-            self._put([self._say_as(text)])
+            self._put(self._reader.literal(self._say_as(text)))
         elif not text:
             raise self._error("<phoneme> needs the word that it is for, which transcripts show")
         elif self._phonemes is None:
@@ -380,7 +384,7 @@ class _Document:
                 said = self._phonemes(fold(self._said.get("alphabet", "ipa")), symbols)
             except TagError as error:
                 raise self._error(str(error)) from None
-            self._put([Open(phonemes=said), text, Close()])
+            self._put([Open(phonemes=said), *self._reader.literal(text), Close()])
 
     def _say_as(self, text: str) -> str:
         """The text, written such that the rules for text read it as asked."""

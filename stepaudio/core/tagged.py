@@ -137,6 +137,12 @@ class TagReader:
         self._after_tag()
         return out
 
+    def literal(self, text: str) -> list[Token]:
+        """Take a piece in which brackets mean nothing."""
+        out: list[Token] = []
+        self._say(text, out)
+        return out
+
     def open(self, name: str) -> None:
         """An element of XML begins: tags that are opened in it must be closed in it."""
         self._opened.append(_Opened(f"<{name}>", f"<{name}>", self._passed))

@@ -316,7 +316,7 @@ def may_become(content: str) -> bool:
 
 # --- instructions in plain words -------------------------------------------------------------------------
 
-_WORDS = re.compile(r"[a-z]+(?:'[a-z]+)?|\d+|[㐀-鿿]+|[^\w\s]")
+_WORDS = re.compile(r"[a-z]+(?:'[a-z]+)?|\d+|[㐀-鿿]+[1-3]?")
 _NOT = frozenset("not no never don't without less too isn't".split())
 _NOT_HAN = re.compile(r"[不别勿太没]")
 _FILLING = frozenset(
@@ -372,7 +372,7 @@ def instructions(text: str) -> Instructions:
     """
     style, passed = NO_STYLE, 0
     for sentence in re.split(r"[.;!?。；！？\n]+", unicodedata.normalize("NFKC", text).casefold()):
-        words = [word for word in _WORDS.findall(sentence) if word.isalnum() or "'" in word]
+        words = _WORDS.findall(sentence)
         said, others = NO_STYLE, 0
         wrong = any(word in _NOT for word in words) or bool(_NOT_HAN.search(sentence))
         for tag in () if wrong else _named(words):
