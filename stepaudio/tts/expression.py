@@ -74,20 +74,20 @@ class Expression:
 
 EMOTIONS = {
     "neutral": Expression(),
-    "happy": Expression(2.2, 1.4, 1.07, 2, 0.5, final=1),
-    "sad": Expression(-1.6, 0.6, 0.80, -4.5, -2, final=-1.5),
-    "angry": Expression(1.3, 1.3, 1.09, 5, 3.5),
-    "fearful": Expression(3.2, 0.8, 1.18, -2, 0, jitter=25, tremor=30),
-    "surprised": Expression(3.2, 1.5, 1.0, 2, 0, final=3.5),
-    "calm": Expression(-1.0, 0.7, 0.91, -1.5, -1),
+    "happy": Expression(2.2, 1.4, 1.06, 2, 0.5, final=1),
+    "sad": Expression(-1.6, 0.6, 0.82, -4.5, -1.5, final=-1.5),
+    "angry": Expression(1.2, 1.3, 1.08, 5, 2.5),
+    "fearful": Expression(2.7, 0.8, 1.16, -2.5, 0, jitter=12, tremor=20),
+    "surprised": Expression(3.0, 1.45, 1.0, 2, 0, final=2.5),
+    "calm": Expression(-1.2, 0.65, 0.91, -1.5, -1),
     "tender": Expression(0.3, 0.7, 0.87, -4, -2.5),
-    "excited": Expression(2.8, 1.4, 1.17, 4.5, 1.5, final=0.5),
+    "excited": Expression(2.4, 1.35, 1.15, 4.5, 1, final=0.5),
     "serious": Expression(-1.6, 0.75, 0.94, 1.5, 1),
-    "playful": Expression(2.4, 1.5, 0.93, -0.5, -0.5, final=2),
+    "playful": Expression(2.4, 1.5, 0.92, -0.5, -0.5, final=2),
 }
 """Every emotion at its middle intensity."""
 ALIASES = {"coquettish": "playful"}
-INTENSITIES = {1: 0.6, 2: 1.0, 3: 1.35}
+INTENSITIES = {1: 0.5, 2: 1.0, 3: 1.45}
 """How strongly: an exponent of factors, a factor of the rest."""
 EMPHASIS = {
     -1: Expression(pitch=-1.0, range=0.7, tempo=1.12, gain=-3),
