@@ -567,7 +567,7 @@ def _tell(report: Report, number: int, cue: Cue, said: Said, late_s: float) -> N
 
 
 class Journal:
-    """Which lines are done: one JSON object for each, on disk before the next is told of.
+    """Which lines are done: one JSON object for each, on disk before the line is told of. For threads.
 
     Args:
         path: of the journal; its folder is there.
@@ -581,6 +581,7 @@ class Journal:
         self._lock = _locked(path.with_name(f".{path.name}.lock"), path.parent)
         if path.exists():
             sweep(path.parent)
+        self._writing = threading.Lock()
         self._keys: dict[str, str] = {}
         before, whole = digest, b""
         if path.exists():
@@ -615,9 +616,10 @@ class Journal:
         self._write({"line": line, "file": file, "key": key})
 
     def _write(self, entry: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with self._writing:
+            self._file.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
 
 def do_jobs(
@@ -669,7 +671,7 @@ def do_jobs(
             job.voice or manner.voice, job.language or manner.language, job.style.over(manner.style)
         )
 
-    def todo(journal: Journal, lines: Iterable[bytes]) -> Iterator[Job]:
+    def todo(lines: Iterable[bytes]) -> Iterator[Job]:
         nonlocal done
         for job in read_jobs(lines, WRITES, ending):
             if not isinstance(job, Job):
@@ -697,6 +699,7 @@ def do_jobs(
             target.parent.mkdir(parents=True, exist_ok=True)
             write_audio(target, chunks())
             write_captions(target, list(captions_of(job.text, marks)), captions)
+            journal.add(job.file, keys[job.line], job.line)
             seconds[job.line] = length
         except ModelMissing:
             raise
@@ -706,17 +709,16 @@ def do_jobs(
     with (
         Journal(folder / f"{path.name}.done", str(path), digest) as journal,
         path.open("rb") as lines,
-        contextlib.closing(work(todo(journal, _lines(lines)), do, workers, stop)) as finished,
+        contextlib.closing(work(todo(_lines(lines)), do, workers, stop)) as finished,
     ):
         if journal.changed:
             report.notes.append(f"{path} has changed since: only lines that are new or other are spoken")
         on_progress(done, total)
         for job in finished:
-            key = keys.pop(job.line)
+            del keys[job.line]
             if says := problems.pop(job.line, ""):
                 told(job.line, says)
                 continue
-            journal.add(job.file, key, job.line)
             report.seconds += seconds.pop(job.line)
             report.files.append(folder / job.file)
             done += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import wave
@@ -14,6 +15,7 @@ import pytest
 from stepaudio import cli, config
 from stepaudio.core.audio import AudioChunk
 from stepaudio.core.errors import BackendError
+from stepaudio.core.style import SpeechStyle
 from stepaudio.engine import Engine
 from stepaudio.files import write_audio
 from tests.fakes import FakeLLM, FakeRecognizer, FakeSpeaker
@@ -124,6 +126,103 @@ def test_say_writes_a_file_and_reads_standard_input(fakes, here, capsys, monkeyp
     monkeypatch.setattr(sys, "stdin", Path(__file__).open())  # noqa: SIM115 - as a pipe is
     assert run("say", "-", "-o", "long.flac") == 0
     assert Path("long.flac").read_bytes()[:4] == b"fLaC"
+
+
+def test_say_writes_captions_beside(fakes, here, capsys):
+    assert run("say", "One two. Three.", "-o", "a.mp3", "--captions", "srt,json") == 0
+    assert Path("a.srt").read_text().splitlines()[2] == "One two. Three."
+    assert len(json.loads(Path("a.json").read_text())["segments"][0]["words"]) == 3
+
+
+def test_say_hands_the_style_on(fakes, here, capsys):
+    asked = ("--emotion", "高兴", "--intensity", "3", "--pitch", "2", "--volume", "-3", "--whisper")
+    assert run("say", "Hello.", *asked, "--dialect", "en-GB", "--speed", "1.2") == 0
+    assert fakes["speaker"].clauses[0].style == SpeechStyle(
+        "happy", 3, "en-GB", "whisper", speed=1.2, pitch=2, volume=-3
+    )
+
+
+def test_say_reads_books_subtitles_and_jobs(fakes, here, capsys):
+    Path("book.md").write_text("# A\n\nOne.\n\n# B\n\nTwo.")
+    assert run("say", "-f", "book.md") == 0
+    assert Path("book.mp3").read_bytes()[:3] == b"ID3" and not Path("book.mp3.parts").exists()
+    assert "book.mp3: 5.6 s of speech" in capsys.readouterr().out
+    assert run("say", "-f", "book.md", "--split", "--format", "flac") == 0
+    assert sorted(path.name for path in Path("book").iterdir()) == ["001 A.flac", "002 B.flac", "book.m3u8"]
+    Path("talk.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nHello there.\n")
+    assert run("say", "-f", "talk.srt", "--captions", "vtt") == 0
+    assert "00:00:01.000 --> 00:00:01.200\nHello there." in Path("talk.vtt").read_text()
+    Path("list.jsonl").write_text('{"text": "One."}\nnonsense\n{"text": "Two.", "file": "two.opus"}\n')
+    capsys.readouterr()
+    assert run("say", "-f", "list.jsonl", "-o", "out", "--format", "flac") == 1
+    said = capsys.readouterr()
+    assert "list.jsonl, line 2: it is not JSON" in said.err and "1 could not be said" in said.err
+    assert sorted(path.name for path in Path("out").iterdir()) == [
+        "00001.flac",
+        "list.jsonl.done",
+        "two.opus",
+    ]
+    assert run("say", "-f", "list.jsonl", "-o", "out", "--format", "flac") == 1
+    assert "2 lines were done before" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        ([], 2, "say what?"),
+        (["x", "-f", "a.txt"], 2, "say what?"),
+        (["a.txt"], 2, "put -f before it"),
+        (["-f", "none.txt"], 2, "no file none.txt"),
+        (["-f", "-"], 2, "--type"),
+        (["-f", "-", "--type", "text"], 2, "reads a pipe"),
+        (["-f", "question.wav"], 2, "--type"),
+        (["-f", "a.txt", "-o", "-"], 2, "name it with -o"),
+        (["-f", "a.txt", "-o", "a.xyz"], 2, ".wav"),
+        (["-f", "a.txt", "--split", "-o", "question.wav"], 2, "is a file"),
+        (["-f", "a.txt", "--show", "spoken"], 2, "--show"),
+        (["-f", "a.srt", "--split"], 2, "that have chapters"),
+        (["-f", "a.srt", "-o", "a.wav", "--captions", "srt"], 2, "written over a.srt"),
+        (["-f", "a.txt", "--type", "epub"], 1, "no EPUB"),
+        (["-f", "a.txt", "--type", "subtitles"], 1, "no cues"),
+        (["-f", "a.txt", "--jobs", "0"], 2, "no number from 1 up"),
+        (["x", "--captions", "doc"], 2, "srt, vtt, json"),
+        (["x", "--captions", "srt", "-o", "-"], 2, "files beside another"),
+        (["x", "--split"], 2, "name one with -f"),
+        (["x", "--emotion", "hapy"], 2, "did you mean happy"),
+        (["x", "--intensity", "2"], 1, "name the emotion"),
+        (["x", "--pitch", "40"], 1, "from -7 to 7 semitones"),
+        (["x", "--volume", "nan"], 1, "from -24 to 12 dB"),
+        (["--from-plan", "none.json"], 2, "no such file"),
+        (["--from-plan", "a.txt"], 1, "the plan is not JSON"),
+        (["--from-plan", "a.txt", "--speed", "2"], 2, "change it there"),
+        (["x", "--plan", "no/folder/p.json"], 2, "no folder"),
+    ],
+)
+def test_bad_usage_of_say(fakes, here, capsys, arguments, status, says):
+    Path("a.txt").write_text("Words.")
+    Path("a.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nHello.\n")
+    before = sorted(here.rglob("*.*"))
+    assert run("say", *arguments) == status
+    assert says in capsys.readouterr().err
+    assert sorted(here.rglob("*.*")) == before
+
+
+def test_control_c_while_a_file_is_read_says_how_to_go_on(fakes, here, capsys, monkeypatch):
+    class Interrupted(FakeSpeaker):
+        def speak(self, clause, **options):
+            if len(self.clauses) == 3:
+                signal.raise_signal(signal.SIGINT)
+            yield from super().speak(clause, **options)
+
+    Path("list.jsonl").write_text("".join(f'{{"text": "Number {i}."}}\n' for i in range(9)))
+    fakes["speaker"] = Interrupted()
+    assert run("say", "-f", "list.jsonl", "--jobs", "1") == 130
+    assert "of 9 lines) is kept: the same command goes on from there" in capsys.readouterr().err
+    there = len(list(Path("list").glob("*.wav")))
+    assert there < 9 and not list(Path("list").glob(".*"))
+    fakes["speaker"] = FakeSpeaker()
+    assert run("say", "-f", "list.jsonl") == 0
+    assert len(list(Path("list").glob("*.wav"))) == 9 and len(fakes["speaker"].clauses) == 9 - there
 
 
 def test_transcribe_formats(fakes, here, capsys):

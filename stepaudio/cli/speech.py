@@ -305,8 +305,8 @@ def _say_file(options: argparse.Namespace) -> int:
                     shared["split"] = ending if options.split else None
                     made = batch.read_aloud(engine, book, target, manner, **shared)
         except KeyboardInterrupt:
-            of = f" of {total:.0f}" if total else ""
-            print(f"{done:.0f}{of} {unit} are kept: the same command goes on from there", file=sys.stderr)
+            share = f"{done:.0f} of {total or 0:.0f} {unit}"
+            print(f"what is done ({share}) is kept: the same command goes on from there", file=sys.stderr)
             raise
     return _tell(made, target, unit, told=kind == "jobs")
 
