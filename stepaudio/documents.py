@@ -397,9 +397,11 @@ def read_cues(data: bytes, name: str) -> tuple[Cue, ...]:
         if end_ms > LONGEST_MS:
             raise TextError(f"{name}, line {line}: {times[5]} hours are too many; subtitles end within 24")
         words = _unescaped(_MARKUP.sub("", "\n".join(said)))
-        words = re.sub(r"(?m)^[-–—]\s+", "", words)  # one of two speakers
+        spoken = re.split(r"(?m)^[-–—]\s+", words.strip())  # a dash for each of two speakers
+        parts = [[line.strip() for line in part.split("\n") if line.strip()] for part in spoken]
+        words = "\n".join(_unwrapped(part, 1) for part in parts if part)
         if has_words(words):
-            cues.append(Cue(start_ms, end_ms, words.strip()))
+            cues.append(Cue(start_ms, end_ms, words))
     if not cues:
         raise TextError(f"{name} holds no cues with words: is it SubRip (srt) or WebVTT (vtt)?")
     return tuple(sorted(cues, key=lambda cue: cue.start_ms))

@@ -206,12 +206,15 @@ def test_chapters_of_markdown_without_a_title_of_the_whole():
 def test_cues_of_subrip_and_webvtt():
     srt = (
         b"2\r\n00:00:05,000 --> 00:00:06,500\r\n- <i>Who</i> is there?\r\n- {\\an8}Me.\r\n\r\n"
-        b"1\n0:00:01,2 --> 00:00:03,000\nHello &amp; good day.\n\n"
+        b"1\n0:00:01,2 --> 00:00:03,000\nHello &amp;\ngood day.\n\n"
         b"3\n00:00:07,000 --> 00:00:08,000\n\xe2\x99\xaa\n"
     )
     assert read_cues(srt, "a.srt") == (
         Cue(1_200, 3_000, "Hello & good day."),
         Cue(5_000, 6_500, "Who is there?\nMe."),
+    )
+    assert read_cues("00:01.000 --> 00:02.000\n<i>\n</i>你好，\n<b></b>\n世界".encode(), "a.vtt") == (
+        Cue(1_000, 2_000, "你好，世界"),
     )
     vtt = (
         b"WEBVTT\n\nNOTE nothing\n\nintro\n"

@@ -52,7 +52,7 @@ MAY_IMPORT = {
     "stepaudio.respond": MIDDLE,
     "stepaudio.engine": EVERYTHING,
     "stepaudio.tiny": EVERYTHING,
-    "stepaudio.batch": EVERYTHING | {"stepaudio.engine", "stepaudio.documents"},
+    "stepaudio.batch": EVERYTHING | {"stepaudio.engine", "stepaudio.documents", "stepaudio.containers"},
     "stepaudio.cloning": EVERYTHING | {"stepaudio.engine"},
     "stepaudio.bench": EVERYTHING | {"stepaudio.engine", "stepaudio.cloning", "stepaudio.client"},
     "stepaudio.server": EVERYTHING | {"stepaudio.engine"},

@@ -322,7 +322,8 @@ def _tell(made: Report, target: Path, unit: str, told: bool) -> int:
         print(f"… and {len(more)} more like these", file=sys.stderr)
     for problem in () if told else made.problems:
         complain(problem)
-    kept = f"; {made.kept} {unit} were done before" if made.kept else ""
+    kept = f"; {made.kept} {unit} were done before" if made.kept > 1 else ""
+    kept = f"; 1 {unit.removesuffix('s')} was done before" if made.kept == 1 else kept
     print(f"{target}: {_length(made.seconds)} of speech{kept}")
     if made.problems:
         complain(f"{len(made.problems)} could not be said")
