@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stepaudio.core.errors import ConfigError, TextError
 from stepaudio.core.style import SpeechStyle
@@ -16,6 +19,7 @@ from stepaudio.documents import (
     BadLine,
     Cue,
     Job,
+    has_words,
     kind_of,
     plain,
     read_book,
@@ -304,3 +308,35 @@ def test_styles():
         style_of({"voice": "x"})
     with pytest.raises(TextError):
         style_of({"speed": float("nan")})
+
+
+# whatever comes
+
+
+@pytest.mark.parametrize("kind", ["text", "markdown"])
+@given(text=st.text(st.sampled_from("ab .\n-=#*_`[](){}<>|!:/\\1第章。 \t"), max_size=300))
+def test_any_text_is_read_or_told(kind, text):
+    with contextlib.suppress(TextError):
+        book = read_book(text.encode(), kind, "a")
+        said = "".join(p.text for chapter in book.chapters for p in chapter.paragraphs)
+        assert has_words(said)
+        if kind == "text":
+            assert [c for c in said if c.isalnum()] == [c for c in text if c.isalnum()]
+
+
+@given(
+    text=st.text(st.sampled_from("0123:,.-> \n<i>/{\\}&amp;ab"), max_size=300), data=st.binary(max_size=200)
+)
+def test_any_subtitles_and_jobs_are_read_or_told(text, data):
+    for raw in (text.encode(), data, b"00:01.000 --> 00:02.000\n" + data):
+        with contextlib.suppress(TextError):
+            assert all(cue.end_ms > cue.start_ms and has_words(cue.text) for cue in read_cues(raw, "a"))
+    assert all(isinstance(line, Job | BadLine) for line in jobs(data, text.encode()))
+
+
+@pytest.mark.parametrize(
+    "piece", ["*", "**a", "_a_ ", "[", "[a](", "<a ", "`", "~~", "\\*", "# ", "> ", "| ", "- "]
+)
+def test_hostile_markdown_ends_soon(piece):
+    with contextlib.suppress(TextError):
+        read_book(piece.encode() * (200_000 // len(piece)) + b"\n\nwords", "markdown", "a")
