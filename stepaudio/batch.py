@@ -257,7 +257,7 @@ class Workshop:
     def __init__(self, target: Path, source: str, data: bytes) -> None:
         self.folder = target.with_name(target.name + ".parts")
         self._source, self._digest = source, hashlib.sha256(data).hexdigest()
-        self.folder.mkdir(exist_ok=True)
+        _make_folder(self.folder)
         self._lock = _locked(self.folder / "lock", target)
         sweep(target.parent, target.name)
         sweep(self.folder)
@@ -306,6 +306,14 @@ class Workshop:
                 path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.folder.rmdir()
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"cannot make the folder {folder}: {why}; choose another place") from error
 
 
 def _locked(path: Path, target: Path) -> FileLock:
@@ -401,7 +409,7 @@ def read_aloud(
                 names = ", ".join(TAGGED)
                 report.notes.append(f"{target} has no marks of chapters: {names} have; or add --split")
         else:
-            target.mkdir(exist_ok=True)
+            _make_folder(target)
             for number, (chapter, parts) in enumerate(zip(book.chapters, chapters, strict=True), 1):
                 title = chapter.title or book.title
                 path = target / f"{number:03} {_file_name(title)}{split}"
@@ -652,7 +660,7 @@ def do_jobs(
     report, stop = Report(), threading.Event()
     reader = Reader(engine, stop)
     digest, total = _digest(path)
-    folder.mkdir(exist_ok=True)
+    _make_folder(folder)
     check_writable(folder / f"x{ending}", WRITES)
     done = 0
     keys: dict[int, str] = {}
@@ -696,14 +704,14 @@ def do_jobs(
                 yield chunk
 
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(target.parent)
             write_audio(target, chunks())
             write_captions(target, list(captions_of(job.text, marks)), captions)
             journal.add(job.file, keys[job.line], job.line)
             seconds[job.line] = length
         except ModelMissing:
             raise
-        except (StepAudioError, FileExistsError, NotADirectoryError) as error:
+        except StepAudioError as error:
             problems[job.line] = str(error)
 
     with (
@@ -729,10 +737,13 @@ def do_jobs(
 def _digest(path: Path) -> tuple[str, int]:
     """The hash of a file, and how many lines it has with something in them."""
     digest, count = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        for line in _lines(file):
-            digest.update(line)
-            count += bool(line.strip())
+    try:
+        with path.open("rb") as file:
+            for line in _lines(file):
+                digest.update(line)
+                count += bool(line.strip())
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     return digest.hexdigest(), count
 
 

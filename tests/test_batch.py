@@ -311,6 +311,19 @@ def test_a_model_that_is_missing_ends_the_run(tmp_path):
     assert not list((tmp_path / "out").glob("*.wav"))
 
 
+def test_places_that_cannot_be(tmp_path):
+    (tmp_path / "file").write_text("x")
+    source = jobs_file(tmp_path, {"text": "One.", "file": "a.wav"}, {"text": "Two.", "file": "a.wav/b.wav"})
+    with pytest.raises(ConfigError, match="cannot make the folder"):
+        do_jobs(engine(), source, tmp_path / "file" / "out", PLAIN)
+    with pytest.raises(ConfigError, match="cannot read"):
+        do_jobs(engine(), tmp_path, tmp_path / "out", PLAIN)
+    with pytest.raises(ConfigError, match="cannot make the folder"):
+        aloud(Talker(), book("One."), tmp_path / "file/out", split=".wav")
+    made = do_jobs(engine(), source, tmp_path / "out", PLAIN)
+    assert [path.name for path in made.files] == ["a.wav"] and "cannot make the folder" in made.problems[0]
+
+
 # threads
 
 

@@ -57,7 +57,7 @@ def test_a_list_of_jobs_killed_twice(tmp_path):
     there = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.wav")}
     assert 2 <= len(there) < 12
     ended = say(tmp_path, "-f", "list.jsonl", "-o", "out")
-    assert ended.returncode == 0 and "were done before" in ended.stdout
+    assert ended.returncode == 0 and "done before" in ended.stdout
     names = [f"{i:02}.wav" for i in range(12)]
     assert sorted(path.name for path in (tmp_path / "out").glob("*.wav")) == names
     for name in names:
@@ -71,10 +71,10 @@ def test_a_book_killed_twice(tmp_path):
     text = "# One\n\n" + "\n\n".join(paragraphs[:4]) + "\n\n# Two\n\n" + "\n\n".join(paragraphs[4:])
     (tmp_path / "book.md").write_text(text)
     assert say(tmp_path, "-f", "book.md", "-o", "whole.flac", "--captions", "json").returncode == 0
-    for dies_after in (50, 50):
+    for dies_after in (80, 20):  # a part has some 26 clauses, and two are made at once
         assert say(tmp_path, "-f", "book.md", "-o", "out.flac", dies_after=dies_after).returncode == -9
     ended = say(tmp_path, "-f", "book.md", "-o", "out.flac", "--captions", "json")
-    assert ended.returncode == 0 and "were done before" in ended.stdout
+    assert ended.returncode == 0 and "done before" in ended.stdout
     whole, out = (read_audio(tmp_path / f"{name}.flac", None) for name in ("whole", "out"))
     np.testing.assert_array_equal(whole.samples, out.samples)
     captions = json.loads((tmp_path / "out.json").read_text())
