@@ -47,7 +47,7 @@ PART_WEIGHT = 600
 """A part is full from here on (40 s of speech): as much is lost of each thread's work by a kill."""
 FASTEST = 1.5
 """Times that a subtitle is spoken faster than asked, at most, to end before the next one begins."""
-_TAIL_MS = 120
+_TAIL_MS = 120  # of silence are left after the last word of a subtitle
 GAP_MS = 80
 """Silence that is left between a subtitle and the next."""
 CAPTIONS = ("srt", "vtt", "json")
