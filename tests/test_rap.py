@@ -65,11 +65,8 @@ def test_long_lines_take_two_bars() -> None:
 
 
 def test_a_rap_with_a_beat() -> None:
-    pieces = list(
-        songs.rap_lines(
-            ["cats are quick", "", "cats are sly"], FakeVoice(), WORDS, HIBARI, bpm=120, beat=True
-        )  # type: ignore[arg-type]
-    )
+    lines = ["cats are quick", "", "cats are sly"]
+    pieces = list(songs.rap_lines(lines, FakeVoice(), WORDS, HIBARI, bpm=120, beat=True))  # type: ignore[arg-type]
     samples = np.concatenate([piece.audio.samples for piece in pieces])
     marks = [(mark.text, mark.start_ms) for piece in pieces for mark in piece.marks]
     assert [word for word, _ in marks] == ["cats", "are", "quick", "cats", "are", "sly"]

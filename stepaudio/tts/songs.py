@@ -133,8 +133,23 @@ def _faster(score: Score, tempo: float | None) -> float:
     return tempo / score.tempi[0][1]
 
 
-def sing(song: Song, model: ProsodyModel, pronouncer: Pronouncer, voice: Voice) -> Iterator[Speech]:
-    """Sing a song, line by line.
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A song as one voice will sing it.
+
+    Attributes:
+        phrases: with their tones, as written.
+        shift: semitones that they are moved.
+        begin_s: time of the first sample on the song's time line.
+    """
+
+    phrases: tuple[Phrase, ...]
+    shift: int
+    begin_s: float
+
+
+def prepare(song: Song, model: ProsodyModel, pronouncer: Pronouncer, voice: Voice) -> Prepared:
+    """Sounds and key of a song.
 
     Raises:
         ScoreError: it cannot be sung by this voice in this key; the message says in which it can.
@@ -145,11 +160,16 @@ def sing(song: Song, model: ProsodyModel, pronouncer: Pronouncer, voice: Voice) 
     else:
         phrases = [phrase(line, pronouncer, song.language, accent, model) for line in song.lines]
     shift = _shift(song, phrases, spoken_pitch(model, phrases, voice), voice)
-    strikes = _strikes(song, shift)
-    kind = song.wish.accompany
-    begin_s = 0.0 if strikes else phrases[0].tones[0][0].begin - _LEAD_S
-    songs = (sung(model, one, voice, shift) for one in phrases)
-    yield from _together(model, songs, voice, begin_s, strikes, kind)
+    begin_s = 0.0 if song.wish.accompany != "none" else phrases[0].tones[0][0].begin - _LEAD_S
+    return Prepared(tuple(phrases), shift, begin_s)
+
+
+def sing(song: Song, model: ProsodyModel, pronouncer: Pronouncer, voice: Voice) -> Iterator[Speech]:
+    """Sing a song, line by line; raises as ``prepare``."""
+    prepared = prepare(song, model, pronouncer, voice)
+    songs = (sung(model, one, voice, prepared.shift) for one in prepared.phrases)
+    strikes = _strikes(song, prepared.shift)
+    yield from _together(model, songs, voice, prepared.begin_s, strikes, song.wish.accompany)
 
 
 def rap_lines(
@@ -167,22 +187,38 @@ def rap_lines(
     Raises:
         ScoreError: no words, a line that is too long, or a beat that nobody can rap to.
     """
+    prepared, bars = prepare_rap(texts, model, pronouncer, voice, bpm=bpm, language=language, beat=beat)
+    songs = (rap.rapped(model, line, voice) for line in prepared.phrases)
+    strikes = accompaniment.beat(0.0, bars, bpm) if beat else []
+    yield from _together(model, songs, voice, prepared.begin_s, strikes, "beat")
+
+
+def prepare_rap(
+    texts: Sequence[str],
+    model: ProsodyModel,
+    pronouncer: Pronouncer,
+    voice: Voice,
+    *,
+    bpm: float = rap.BPM,
+    language: str | None = None,
+    beat: bool = False,
+) -> tuple[Prepared, int]:
+    """The lines of a rap on their bars, and how many bars there are; the rest as ``rap_lines``."""
     rap.check_bpm(bpm)
     accent = voice.language if voice.language.startswith("en") else "en-US"
     bar_s = rap.BAR * 15 / bpm
-    at, songs = (bar_s if beat else 0.0), list[Sung]()
+    bars, found = int(beat), list[Phrase]()
     for text in texts:
         words = pronouncer.pronounce(text, language, accent)
         if not words:
             continue
-        line, bars = rap.line(model, words, voice, bpm, at)
-        songs.append(rap.rapped(model, line, voice))
-        at += bars * bar_s
-    if not songs:
+        line, taken = rap.line(model, words, voice, bpm, bars * bar_s)
+        found.append(line)
+        bars += taken
+    if not found:
         raise ScoreError("there are no words to rap; write a line for each bar")
-    strikes = accompaniment.beat(0.0, round(at / bar_s), bpm) if beat else []
-    begin_s = 0.0 if beat else songs[0].begin_s - _LEAD_S
-    yield from _together(model, songs, voice, begin_s, strikes, "beat")
+    begin_s = 0.0 if beat else found[0].tones[0][0].begin - _LEAD_S
+    return Prepared(tuple(found), 0, begin_s), bars
 
 
 # --- key -----------------------------------------------------------------------------------------------
