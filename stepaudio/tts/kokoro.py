@@ -31,7 +31,7 @@ import numpy as np
 
 from stepaudio.core.clauses import Clause
 from stepaudio.core.errors import unknown
-from stepaudio.tts import performance
+from stepaudio.tts import holding, performance
 from stepaudio.tts.base import Capabilities, Speech, Voice
 from stepaudio.tts.expression import SPEEDS
 from stepaudio.tts.graph import Graph, session
@@ -206,10 +206,25 @@ class Kokoro:
 
     def _blocked(self, plan: ProsodyPlan, draft: _Draft) -> _Blocked:
         pitch, energy = plan.pitch[None], plan.energy[None]
-        aligned = np.repeat(draft.text, plan.lengths, axis=2)
+        lengths, drawn_pitch, drawn_energy = plan.lengths, plan.pitch, plan.energy
+        short = holding.drawn(plan.symbols, lengths, draft.lengths)
+        if short is not lengths:  # a song: its vowels are drawn as in speech, and held below
+            at = holding.places(plan.symbols, lengths, short)
+            back = np.interp(np.arange(2 * short.sum()), at, np.arange(len(at)))
+            drawn_pitch = holding.spread(plan.pitch, np.round(back)).astype(np.float32)
+            drawn_energy = holding.spread(plan.energy, back).astype(np.float32)
+        aligned = np.repeat(draft.text, short, axis=2)
         (blocks,) = self._blocks.run(
-            [_BLOCKS], {_ALIGNED: aligned, _PITCH: pitch, _ENERGY: energy, "style": draft.style}
+            [_BLOCKS],
+            {
+                _ALIGNED: aligned,
+                _PITCH: drawn_pitch[None],
+                _ENERGY: drawn_energy[None],
+                "style": draft.style,
+            },
         )
+        if short is not lengths:
+            blocks = holding.spread(blocks, at).astype(np.float32)
         return _Blocked(pitch, energy, blocks, draft.style)
 
     def _decode(

@@ -43,17 +43,16 @@ if TYPE_CHECKING:
 
 SECOND = RATE / FRAME
 """Frames of a second."""
-LEADS_S = {"kokoro": 0.030, "hibari": 0.022}
+LEADS_S = {"kokoro": 0.012, "hibari": 0.022}
 """How much earlier than its frames a voice sounds (Kokoro's alignment leads by 30 ms; VOICE: rap)."""
 LEAD_FRAMES = 8
 """Silence before the first sound, in which a network finds its voice; two frames of it are heard."""
 TAIL_FRAMES = 8
 CONSONANT = (1, 6)
 """Shortest and longest consonant, frames."""
-CLEAR = 1.5
-"""Times its length in speech that a consonant lasts in a song."""
-EASE_DB = 0.0
-"""How far a long vowel dies down, so that the consonants after it are heard."""
+CLEAR = {"kokoro": 1.0, "hibari": 1.5}
+"""Times its length in speech that a consonant lasts. Of 197 words of three songs, 25 % were misheard of
+Hibari at 1, 15 % at 1.5; of Kokoro (42 characters) 33 % at 1, 40 % at 1.5."""
 GLIDE_S = 0.05
 VIBRATO_HZ, VIBRATO_CENTS = 5.5, 30.0
 VIBRATO_FROM_S, VIBRATO_AFTER_S, VIBRATO_RAMP_S = 0.5, 0.25, 0.2
@@ -469,7 +468,7 @@ def sung(model: ProsodyModel, phrase: Phrase, voice: Voice, shift: float = 0.0) 
     """
     lead_s = LEADS_S[voice.engine]
     draft = model.draft(phrase.symbols, voice)
-    lengths, zero = place(phrase, draft.lengths, lead_s, CONSONANT, CLEAR)
+    lengths, zero = place(phrase, draft.lengths, lead_s, CONSONANT, CLEAR[voice.engine])
     short = holding.drawn(phrase.symbols, lengths, draft.lengths)
     at = holding.places(phrase.symbols, lengths, short)
     drawn, energy = (holding.spread(contour, at) for contour in draft.contours(short))
@@ -486,7 +485,7 @@ def sung(model: ProsodyModel, phrase: Phrase, voice: Voice, shift: float = 0.0) 
         lengths,
         pitch,
         energy,
-        release(phrase.symbols, lengths) + _ease(phrase.symbols, lengths),
+        release(phrase.symbols, lengths),
         nothing,
         nothing,
         phrase.words,
@@ -587,16 +586,3 @@ def release(symbols: str, lengths: np.ndarray) -> np.ndarray:
     gain[stop + 2 : stop + 8] = np.linspace(-12, -60, 6)[: len(gain[stop + 2 : stop + 8])]
     gain[stop + 8 :] = -80
     return gain
-
-
-def _ease(symbols: str, lengths: np.ndarray) -> np.ndarray:
-    """Loudness of long vowels: they die down a little."""
-    ends = 2 * np.cumsum(lengths)
-    gain = np.zeros(int(ends[-1]), np.float32)
-    for first, last in holding.vowels(symbols):
-        begin, end = ends[first], ends[last]
-        if end - begin > 16:
-            ramp = np.linspace(0, 1, end - begin) * min(1.0, (end - begin) / 60)
-            gain[begin:end] = -EASE_DB * ramp
-    smooth = np.hanning(7)[1:-1]
-    return np.convolve(gain, smooth / smooth.sum(), "same").astype(np.float32)
