@@ -7,7 +7,7 @@ import pytest
 
 from stepaudio.core.errors import ScoreError
 from stepaudio.tts import rap, songs
-from stepaudio.tts.singing import LEADS_S, SECOND
+from stepaudio.tts.singing import SECOND
 from stepaudio.tts.voices import HIBARI
 from tests.test_singing import FakePronouncer, FakeVoice
 
@@ -52,7 +52,7 @@ def test_a_line_is_on_its_beat(bpm: float) -> None:
     begins = [tones[0].begin for tones in line.tones]
     assert np.allclose(np.round((np.array(begins) - 2) / sixteenth), (np.array(begins) - 2) / sixteenth)
     rapped = rap.rapped(voice, line, HIBARI)
-    bounds = rapped.begin_s + (rapped.plan.bounds - rapped.plan.heard[0]) / SECOND - LEADS_S["hibari"]
+    bounds = rapped.begin_s + (rapped.plan.bounds - rapped.plan.heard[0]) / SECOND - rap.LEADS_S["hibari"]
     off = [bounds[s.peak] - begin for s, begin in zip(line.syllables, begins, strict=True)]
     assert np.abs(off).max() <= 0.0126  # half a frame
     assert [word.written for word in rapped.plan.words] == ["cats", "are", "quick", "about"]
