@@ -23,7 +23,7 @@ BPM = 92.0
 BPM_RANGE = (60.0, 140.0)
 """Beats a minute at which words can be told apart; beyond, a bar is too short or too long for a line."""
 LEADS_S = {"kokoro": 0.037, "hibari": 0.031}
-"""How much earlier than its frames a voice sounds in quick speech (the bias of ``bench voice`` is then near 0)."""
+"""How much earlier than its frames a voice sounds in quick speech (the bias that ``bench voice`` shows)."""
 BAR = 16
 """Sixteenths."""
 FULL = 13
