@@ -294,8 +294,8 @@ class Engine:
         Args:
             score: read already, or a file: MusicXML, MIDI with lyrics, ABC, UltraStar, or lines of "note
                 beats syllable" ("-" is standard input), or the bytes of one.
-            voice: a voice id; None: the configured one, else Hibari for English and the configured Chinese
-                voice for Mandarin.
+            voice: a voice id; None: the configured one, else the best singer of the language
+                (``songs.SINGERS``).
             wish: key, tempo, verses, accompaniment; None: as written, in a key that suits the voice.
 
         Raises:
@@ -353,7 +353,7 @@ class Engine:
             singer = speaker.find(voice)
             if language not in LANGUAGES[singer.engine]:
                 raise ConfigError(
-                    f"{singer.id} sings English only; for Mandarin take {settings.voice_zh}, or another of "
+                    f"{singer.id} sings English only; for Mandarin take {SINGERS['zh']}, or another of "
                     "Kokoro's voices"
                 )
             return speaker, singer

@@ -30,7 +30,6 @@ from stepaudio.tts.singing import Phrase, curve
 from stepaudio.tts.syllables import UNVOICED
 from stepaudio.tts.voices import find
 
-SINGERS = {"en": ("hibari",), "zh": ("zf_xiaobei",)}
 TARGETS: dict[str, dict[str, Bound]] = {
     "en": {
         "note error, cents": ("<=", 5),
@@ -67,9 +66,9 @@ def cases(engine: Engine, data: Path, limit: int | None, step: Callable[[], None
     with (folder / "songs.jsonl").open(encoding="utf-8") as file:
         found = [json.loads(line) for line in file]
     judge = Judge(engine)
-    for language, voices in SINGERS.items():
+    for language, singer in songs.SINGERS.items():
         own = [song for song in found if song["language"] == language][:limit]
-        for voice in map(find, voices):
+        for voice in (find(singer),):
             off, late, words = list[float](), list[float](), Errors()
             for song in own:
                 path = folder / Path(song.get("file") or song["midi"]).name

@@ -40,7 +40,7 @@ def add_commands(commands: Any) -> None:
         help="wav, flac, ogg, opus or mp3 (default: %(default)s; - is standard output)",
     )
     sing.add_argument(
-        "--voice", help="a voice (`stepaudio voices list`); default: hibari, zf_xiaobei in Mandarin"
+        "--voice", help="a voice (`stepaudio voices list`); default: hibari, zf_xiaoxiao in Mandarin"
     )
     sing.add_argument("--language", choices=("en", "zh"), help="of the words; default: by what is written")
     sing.add_argument("--part", help="name or number of the part; default: the one with most words")

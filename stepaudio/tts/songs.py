@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from stepaudio.tts.text import Pronouncer
 
 Accompaniment = Literal["none", "click", "chords", "beat"]
+SINGERS = {"en": "hibari", "zh": "zf_xiaoxiao"}
+"""Who sings where nobody is asked for: Hibari's pitch is exact, and of seven Mandarin voices zf_xiaoxiao is
+understood best (19 % of 42 characters wrong; zf_xiaobei 33 %)."""
 _LEAD_S = 0.3
 """Silence before the first sound of a song that has no accompaniment."""
 _APART = 20
