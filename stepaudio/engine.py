@@ -343,6 +343,7 @@ class Engine:
         )
 
     def _singer(self, voice: str | None, language: str) -> tuple[Speaker, Voice]:
+        from stepaudio.tts.songs import SINGERS
         from stepaudio.tts.voices import HIBARI, LANGUAGES
 
         speaker = self._open_voices()
