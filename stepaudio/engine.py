@@ -344,7 +344,7 @@ class Engine:
 
     def _singer(self, voice: str | None, language: str) -> tuple[Speaker, Voice]:
         from stepaudio.tts.songs import SINGERS
-        from stepaudio.tts.voices import HIBARI, LANGUAGES
+        from stepaudio.tts.voices import LANGUAGES
 
         speaker = self._open_voices()
         if language not in ("en", "zh"):
@@ -362,7 +362,7 @@ class Engine:
             singer = speaker.find(settings.voice)
             if language in LANGUAGES[singer.engine]:
                 return speaker, singer
-        return speaker, HIBARI if language == "en" else speaker.find(settings.voice_zh)
+        return speaker, speaker.find(SINGERS[language])
 
     def transcribe(
         self,
