@@ -137,8 +137,16 @@ def find(
     engine: Engine,
     recording: Recording,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    steps: int | None = None,
 ) -> Clone:
     """The voice of a recording, as Kokoro can speak with it; nothing is kept.
+
+    Args:
+        engine: speaks and listens.
+        recording: of ``listen``.
+        on_progress: called with steps done and steps in all.
+        steps: of the search; None: as many as it gains by.
 
     Raises:
         ConfigError: PyTorch is not installed, or another voice engine is configured.
@@ -149,7 +157,7 @@ def find(
         raise ConfigError(NEEDS_TORCH) from error
     from stepaudio.recognition.speaker_gradient import GradientEncoder
     from stepaudio.tts import decoder
-    from stepaudio.tts.cloning import Cloner
+    from stepaudio.tts.cloning import STEPS, Cloner
 
     torch.set_num_threads(engine.config.tts.threads)
     kokoro = engine.kokoro
@@ -169,6 +177,7 @@ def find(
         embeddings,
         said=recording.said,
         language=recording.language,
+        steps=steps or STEPS,
         on_progress=on_progress,
     )
 
