@@ -115,7 +115,7 @@ async def respond(
     async def write() -> None:
         nonlocal finished, failure
         tags = TagReader(unknown="speak" if unknown_tags == "report" else unknown_tags)
-        splitter = ClauseSplitter(by_words=True)
+        splitter = ClauseSplitter(style=style, by_words=True)
 
         async def pass_on(tokens: list[Token], *, final: bool = False) -> None:
             if text := "".join(token for token in tokens if isinstance(token, str)):
