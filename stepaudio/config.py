@@ -133,8 +133,8 @@ class TTSConfig(_Section):
     )
     watermark: bool = Field(
         default=True,
-        description="mark all speech, inaudibly, so that `stepaudio verify` knows it again; not proof against "
-        "somebody who wants to take it out",
+        description="mark all speech, inaudibly, so that `stepaudio verify` knows it again; not proof "
+        "against somebody who wants to take it out",
     )
     watermark_key: Path | None = Field(
         default=None,

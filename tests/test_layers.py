@@ -89,7 +89,7 @@ FENCES = {  # third party: the only places that may import it
     },
     "openai": {"stepaudio.llm.openai_chat"},
     "xllamacpp": {"stepaudio.llm.llama_cpp"},
-    "soundfile": {"stepaudio.files", "stepaudio.server.encoders"},
+    "soundfile": {"stepaudio.files", "stepaudio.server.encoders", "stepaudio.bench.voice_watermark"},
     "websockets": {"stepaudio.client"},
     "sounddevice": {"stepaudio.chat"},
     "sphn": {"stepaudio.files"},

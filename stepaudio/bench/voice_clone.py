@@ -134,7 +134,7 @@ def halves(data: Path, speaker: str) -> tuple[AudioChunk, AudioChunk]:
         raise ConfigError(
             f"{data} holds no MANIFEST.jsonl; name the folder of test data with --data"
         ) from error
-    paths = sorted(row["path"] for row in rows if row["speaker"] == speaker and row["kind"] == "asr_en")
+    paths = sorted(row["path"] for row in rows if row.get("speaker") == speaker and row["kind"] == "asr_en")
     if len(paths) < 2:
         raise ConfigError(f"{data} holds no recordings of {speaker}")
     chunks = sorted((read_audio(data / path, RATE) for path in paths), key=lambda chunk: -len(chunk.samples))

@@ -88,8 +88,8 @@ DIRECTIONS = {
 }
 """Signs of ``MEASURES`` against neutral, after the reviews of acted speech (Banse & Scherer 1996, Juslin &
 Laukka 2003) for the basic emotions and for tenderness; surprise after Schröder 2004. The rest is our choice:
-excited as more of happy, calm as low arousal, serious as low and narrow with effort, playful as high, wide and
-drawn out."""
+excited as more of happy, calm as low arousal, serious as low and narrow with effort, playful as high, wide
+and drawn out."""
 ENOUGH = 3
 """Measures that must go the right way."""
 INTENSITY_SENTENCES = 3

@@ -1,4 +1,4 @@
-"""``bench voice``, watermark: found again after what audio goes through, never in what others made, not heard.
+"""``bench voice``, watermark: found after what audio goes through, never in what others made, not heard.
 
 - *found again*: speech of several voices, each marked with keys of its own, is attacked as a whole; then
   windows of 3 s are cut out, at places that know nothing of how it was made, and each is judged alone.

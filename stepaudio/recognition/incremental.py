@@ -19,8 +19,8 @@ from stepaudio.core.audio import AudioChunk
 from stepaudio.recognition.base import RATE, Recognizer, Transcript
 
 STEP_MS = 320
-"""New speech that is worth another pass: some 60 ms of work, as what was heard before is read in one step. The
-language model reads every pass, and what it has not read when the turn ends takes it 30 ms a token."""
+"""New speech that is worth another pass: some 60 ms of work, as what was heard before is read in one step.
+The language model reads every pass, and what it has not read when the turn ends takes it 30 ms a token."""
 FIRST_MS = 600
 """Speech before the first pass: less is mostly heard as something else."""
 QUIET_MS = 32
