@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 from stepaudio.tts import kokoro
 from stepaudio.tts.graph import Graph
 from stepaudio.tts.kokoro import PIECES, _keep, _Manner, blend, pieces, source_phase
+from stepaudio.tts.voicebank import Character
 
 
 @pytest.mark.parametrize("frames", [0, 1, 20, 29, 30, 31, 100, 178, 400, 1001])
@@ -46,7 +47,8 @@ def test_source_phase_continues_the_source() -> None:
 def manner() -> _Manner:
     means = np.array([0.0, 2.0, 4.0], np.float32).reshape(3, 1, 1, 1)
     variances = np.array([1.0, 1.0, 3.0], np.float32).reshape(3, 1, 1, 1)
-    return _Manner(np.zeros((510, 1, 256), np.float32), np.array([-3.0, 1.0, 2.0]), means, variances)
+    character = Character(np.zeros((510, 1, 256), np.float32), "en-US")
+    return _Manner(character, np.array([-3.0, 1.0, 2.0]), means, variances)
 
 
 @pytest.mark.parametrize(

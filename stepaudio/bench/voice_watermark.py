@@ -20,7 +20,7 @@ import numpy as np
 import soundfile
 
 from stepaudio.bench.measures import Judge
-from stepaudio.bench.voice import Case
+from stepaudio.bench.voice import Bound, Case
 from stepaudio.bench.voice_rendering import models, spoken, texts
 from stepaudio.core.audio import AudioChunk, float_to_g711, g711_to_float, join, resample
 from stepaudio.core.errors import AudioError, ConfigError
@@ -159,7 +159,7 @@ def _found_again(
         if name.startswith(("MP3", "Opus")):
             kind = MP3_64 if name.startswith("MP3") else OPUS_24
             figures["kbit/s"] = compressed(join(marked[VOICES[0]]), *kind)[1]
-        targets = {} if name in EXTRA else {share: (">=", 99.0)}
+        targets: dict[str, Bound] = {} if name in EXTRA else {share: (">=", 99.0)}
         audio = (
             attack(join(marked[VOICES[0]][:1])) if name in ("nothing", "white noise, 10 dB below") else None
         )
