@@ -95,7 +95,6 @@ FENCES = {  # third party: the only places that may import it
     "sphn": {"stepaudio.files"},
     "av": {"stepaudio.files"},
     "pydantic": {"stepaudio.config", "stepaudio.core.protocol", "stepaudio.server.rest"},
-    "ctranslate2": {"stepaudio.recognition.whisper"},
     "huggingface_hub": {"stepaudio.models"},
     "faster_whisper": {"stepaudio.bench"},
     "pyworld": {"stepaudio.bench.measures"},
