@@ -88,7 +88,7 @@ def test_what_is_no_syllable() -> None:
 @pytest.mark.parametrize(
     ("text", "readings"),
     [
-        ("我想买米", "o3 xiang3 mai3 mi3"),  # third tones do not change
+        ("我想买米", "uo3 xiang3 mai3 mi3"),  # third tones do not change
         ("一个不对", "i2 go4 bu2 duei4"),  # nor do 一 and 不
         ("妈妈", "ma1 ma1"),
         ("爷爷", "ie2 ie1"),
