@@ -1,4 +1,4 @@
-"""``bench voice``, watermark: found after what audio goes through, never in what others made, not heard.
+"""``bench voice``, watermark: found after what audio goes through, nowhere else, and not heard.
 
 - *found again*: speech of several voices, each marked with keys of its own, is attacked as a whole; then
   windows of 3 s are cut out, at places that know nothing of how it was made, and each is judged alone.
@@ -63,11 +63,10 @@ def _through(format: str, subtype: str | None, level: float) -> Attack:
 def compressed(audio: AudioChunk, format: str, subtype: str | None, level: float) -> tuple[bytes, float]:
     """A file, and its kbit/s."""
     file = io.BytesIO()
-    with soundfile.SoundFile(
-        file, "w", audio.rate, 1, subtype, format=format, bitrate_mode="CONSTANT", compression_level=level
-    ) as out:
-        for begin in range(0, len(audio.samples), audio.rate):  # libsndfile 1.2.2 takes no whole file at once
-            out.write(audio.samples[begin : begin + audio.rate])
+    mode = "CONSTANT" if format == "MP3" else None  # libsndfile has but one for Opus
+    soundfile.write(
+        file, audio.samples, audio.rate, subtype, format=format, bitrate_mode=mode, compression_level=level
+    )
     return file.getvalue(), len(file.getvalue()) * 8 / 1000 / audio.seconds
 
 
@@ -160,10 +159,7 @@ def _found_again(
             kind = MP3_64 if name.startswith("MP3") else OPUS_24
             figures["kbit/s"] = compressed(join(marked[VOICES[0]]), *kind)[1]
         targets: dict[str, Bound] = {} if name in EXTRA else {share: (">=", 99.0)}
-        audio = (
-            attack(join(marked[VOICES[0]][:1])) if name in ("nothing", "white noise, 10 dB below") else None
-        )
-        yield Case(name, "watermark", audio, figures, targets)
+        yield Case(name, "watermark", attack(marked[VOICES[0]][0]), figures, targets)
 
 
 def windows(audio: AudioChunk) -> Iterator[AudioChunk]:
