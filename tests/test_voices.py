@@ -253,5 +253,5 @@ def test_engines_are_loaded_when_they_are_needed(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(hibari, "Hibari", lambda *a, **k: (a, k))
     made: Any = Speaker(Store(), Settings(threads=3), "pronouncer")  # type: ignore[arg-type]
     expected = ("kokoro-82m", "kokoro-voices", f"kokoro-82m {kokoro.RECIPE} split", "pronouncer")
-    assert made._engine(HEART) == (expected, {"threads": 3})
+    assert made._engine(HEART) == (expected, {"threads": 3, "bank": None})
     assert made._engine(HIBARI) == (("hibari", f"hibari {hibari.RECIPE} split", "pronouncer"), {})

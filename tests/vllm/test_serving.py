@@ -211,10 +211,9 @@ def test_a_request_whose_client_has_gone_is_freed(served: Served, record_propert
     }
     with served.http.stream("POST", "completions", json=request) as answer:
         for number, line in enumerate(answer.iter_lines()):
-            if number == 40:
-                break
+            if number >= 40 and number % 40 == 0 and served.metric("num_requests_running") == 1:
+                break  # its metrics may be a moment late
             assert line != "data: [DONE]"
-        assert served.metric("num_requests_running") == 1
     gone = time.monotonic()
     while served.metric("num_requests_running"):
         assert time.monotonic() < gone + 10, "the request goes on"
