@@ -88,21 +88,42 @@ def test_an_argument_is_closed_by_its_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "may"), [("very hap", True), ("very happily", True), ("very hapx", False)]
+    ("content", "may"), [("very hap", True), ("very happily", True), ("very hapx", False), ("happy 2", True)]
 )
 def test_a_degree_may_become_a_tag(content: str, may: bool) -> None:
     assert tags.may_become(content) is may
 
 
 def test_instructions_name_what_they_do_not_follow() -> None:
-    assert tags.instructions("pause").style == SpeechStyle()
+    for words in ("pause", "with emphasis", "强调"):
+        assert tags.instructions(words).style == SpeechStyle()
 
 
 def test_text_without_an_end_is_cut_somewhere() -> None:
     splitter = ClauseSplitter(eager=False)
-    clauses = splitter.feed([" " * (MOST_CHARACTERS + 10) + "end"], final=True)
-    assert "".join(clause.text for clause in clauses).strip() == "end"
+    clauses = splitter.feed(["a" + " " * (MOST_CHARACTERS + 10)])
+    clauses += splitter.feed(["end"], final=True)
+    assert "".join(clause.text for clause in clauses) == "aend"
 
 
 def test_a_line_that_is_empty_ends_nothing() -> None:
     assert find_end("\nOne. Two", None, final=False) == 5
+
+
+def replaced(begin: int, end: int) -> tagged.Track:
+    """A track with a word that is said in phonemes."""
+    track = tagged.Track(SpeechStyle())
+    track.put(begin, tagged.Open(phonemes="abc"))
+    track.put(end, tagged.Close())
+    return track
+
+
+def test_what_is_replaced_is_masked_where_it_lies() -> None:
+    track = replaced(4, 7)
+    assert track.masked("One two. ", 0) == "One xxx. "
+    assert track.masked("One", 0) == "One"
+    assert track.masked("later", 8) == "later"
+
+
+def test_a_clause_takes_only_what_begins_in_it() -> None:
+    assert replaced(4, 7).take("two", 5)[1] == ()

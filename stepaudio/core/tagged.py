@@ -409,7 +409,7 @@ class Track:
             case Open():
                 self.style = token.style.over(before)
                 self._scopes.append((before, self.style, at, token.phonemes or ""))
-            case Close():
+            case _:  # Close
                 self.style, _, begin, phonemes = self._scopes.pop()
                 if phonemes and at > begin:
                     self._replaced.append((begin, at, phonemes))
