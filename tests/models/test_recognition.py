@@ -151,7 +151,8 @@ def test_noise_is_no_speech(whisper: WhisperRecognizer, name: str) -> None:
     assert (transcript.text, transcript.segments) == ("", ())
 
 
-@pytest.mark.parametrize("name", ["silence", "hiss", "tone", "click"])
+# A click alone is "You" to Whisper, one of the words that it knows from the ends of videos. A VAD knows better.
+@pytest.mark.parametrize("name", ["silence", "hiss", "tone"])
 def test_noise_is_no_speech_without_a_vad(model_dir: Callable[[str], Path], graphs: Path, name: str) -> None:
     whisper = WhisperRecognizer(model_dir("whisper-base"), graphs)
     assert whisper.transcribe(AudioChunk(noises()[name], RATE)).text == ""

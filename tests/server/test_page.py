@@ -186,7 +186,7 @@ def test_a_server_that_restarts_is_found_again(fake_engine: Callable[..., Engine
         page = stack.enter_context(open_page(first.url))
         page.click(".sa-write input")
         page.type("One")
-        page.until(f"{texts('assistant')}[0]")
+        page.until(f"{texts('assistant')}[0] === 'It is a test. Really.'")
         page.until(f"{MOOD} === 'ready'")
         first.server.should_exit = True
         page.until(f"{MOOD} === 'error'")
