@@ -151,7 +151,7 @@ def test_noise_is_no_speech(whisper: WhisperRecognizer, name: str) -> None:
     assert (transcript.text, transcript.segments) == ("", ())
 
 
-# A click alone is "You" to Whisper, one of the words that it knows from the ends of videos. A VAD knows better.
+# A click alone is "You" to Whisper, a word that it knows from the ends of videos. A VAD knows better.
 @pytest.mark.parametrize("name", ["silence", "hiss", "tone"])
 def test_noise_is_no_speech_without_a_vad(model_dir: Callable[[str], Path], graphs: Path, name: str) -> None:
     whisper = WhisperRecognizer(model_dir("whisper-base"), graphs)
