@@ -26,7 +26,7 @@ def test_pieces_cover_all_frames_in_order(frames: int, done: int) -> None:
 
 
 def test_pieces_grow_and_go_on_growing_in_the_next_run() -> None:
-    assert list(pieces(200)) == [(0, 20), (20, 50), (50, 98), (98, 200)]
+    assert list(pieces(200)) == [(0, 20), (20, 50), (50, 98), (98, 146), (146, 200)]
     assert next(iter(pieces(200, done=2))) == (0, 48)
 
 

@@ -91,18 +91,36 @@ def test_emphasis_takes_time() -> None:
     assert strong[:4].tolist() == plain[:4].tolist()
 
 
+@pytest.mark.parametrize("speed", [0.5, 0.77, 1.1, 1.5, 2.0])
+@pytest.mark.parametrize("text", ["ab", "ab cd ef ab cd"])
+def test_speed_is_what_is_heard(speed: float, text: str) -> None:
+    (planned,) = plan(Clause(0, text, SpeechStyle(speed=speed)))
+    silent = planned.lengths[0] + planned.lengths[-1]
+    sounding = (planned.frames - silent) / planned.stretch
+    assert sounding == pytest.approx(4 * len(text) / speed, rel=0.07 if text == "ab" else 0.02)
+    assert planned.lengths.max() <= max(10, 11 / speed)
+    assert planned.lengths.min() >= 4 / max(performance.MOST_TEMPO, speed / planned.stretch) - 1
+    samples, marks = audio_and_marks([planned])
+    assert len(samples) == pytest.approx(planned.seconds * 24_000, abs=1)
+    assert [mark.text for mark in marks] == text.split()
+
+
 def test_speed_beyond_whole_frames_is_made_of_the_audio() -> None:
-    (planned,) = plan(Clause(0, "ab cd", SpeechStyle(speed=2)))
-    assert planned.lengths.tolist() == [5, 2, 2, 2, 2, 2, 5]
-    assert planned.stretch == 1
     fast = FakeModel()
     fast.draft = lambda symbols, voice: FakeDraft(np.full(len(symbols) + 2, 1.0))  # type: ignore[method-assign]
     (planned,) = performance.plan(fast, words("ab"), Clause(0, "ab", SpeechStyle(speed=2)), VOICE)
     assert planned.lengths.tolist() == [1, 1, 1, 1]
-    assert planned.stretch == 2
+    assert planned.stretch == pytest.approx(2)
     samples, marks = audio_and_marks([planned])
     assert len(samples) == (planned.heard[1] - planned.heard[0]) * FRAME // 2
     assert [mark.text for mark in marks] == ["ab"]
+
+
+def test_a_pause_keeps_its_length_at_any_speed() -> None:
+    (planned,) = plan(Clause(0, "ab cd", SpeechStyle(speed=2), spans=(Span(3, 3, pause_ms=500),)))
+    assert (planned.frames - planned.lengths[0] - planned.lengths[-1]) / planned.stretch == pytest.approx(
+        20 / 2 + 20, rel=0.02
+    )
 
 
 def test_pause_between_words() -> None:

@@ -51,7 +51,7 @@ CONTEXT = 4
 """Frames computed and thrown away on each side of a piece."""
 FADE = 120
 """Samples over which neighbouring pieces are blended (5 ms)."""
-PIECES = (20, 30, 48, 80)
+PIECES = (20, 30, 48)
 """Frames of a clause's pieces: 0.5 s to be heard soon, then growing, since each is computed while the one
 before it is played. The last number is for all that follow; it bounds the memory, too."""
 

@@ -257,15 +257,24 @@ def whole_frames(lengths: np.ndarray) -> np.ndarray:
     return np.diff(ends)
 
 
-def audible(symbols: str, energy: np.ndarray) -> tuple[int, int]:
+def sounding(energy: np.ndarray) -> tuple[int, int]:
+    """First frame and past last of what is loud enough to be heard; of all frames where nothing is.
+
+    Args:
+        energy: (2 * frames,) what the model says of its loudness.
+    """
+    heard = np.flatnonzero(energy.reshape(-1, 2).max(axis=1) > _FAINT)
+    return (int(heard[0]), int(heard[-1]) + 1) if len(heard) else (0, len(energy) // 2)
+
+
+def audible(symbols: str, energy: np.ndarray, tempo: float = 1.0) -> tuple[int, int]:
     """Begin and end of the frames of a run that are worth hearing.
 
     Args:
         symbols: of the run; the sign at its end says how long to pause.
         energy: (2 * frames,) what the model says of its loudness.
+        tempo: times as fast; who speaks faster also pauses less.
     """
-    heard = np.flatnonzero(energy.reshape(-1, 2).max(axis=1) > _FAINT)
-    frames = len(energy) // 2
-    first, last = (int(heard[0]), int(heard[-1])) if len(heard) else (0, frames - 1)
+    first, stop = sounding(energy)
     tail = _TAILS.get(symbols.rstrip(_NOT_SIGNS)[-1:], _TAIL)
-    return max(0, first - LEAD), min(frames, last + 1 + tail)
+    return max(0, first - round(LEAD / tempo)), min(len(energy) // 2, stop + round(tail / tempo))
