@@ -34,7 +34,7 @@ from stepaudio.tts.text.tones import Tone
 from stepaudio.tts.voices import find
 
 SICHUANESE_VOICES = ("zf_xiaobei", "zm_yunxi")
-CANTONESE_VOICES = ("zf_xiaobei", "zm_yunxi")
+CANTONESE_VOICES = ("am_michael", "af_heart", "zf_xiaobei")
 CANTONESE_SENTENCES = 12
 PITCH_LEAD_S = 0.020
 """Kokoro's melody is heard this much before its plan (the best lag of twelve sentences of two voices)."""

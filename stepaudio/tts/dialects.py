@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from stepaudio.tts.base import Grade
     from stepaudio.tts.text.tones import Tone
 
+SPAN = 9.0
+"""Semitones between the lowest level and the highest. Men's voices creak with more; with less, the recogniser and
+the correlation of what is heard with what is drawn lose."""
 DECLINATION = 2.0
 """Semitones that a phrase falls from its beginning to its end."""
 _SMOOTH = 1.5
@@ -71,15 +74,6 @@ def objection(
     return None
 
 
-def span(middle: float) -> float:
-    """Semitones between the lowest and the highest level, for a voice whose median pitch is ``middle`` Hz.
-
-    Voices of women carry the 11 that speakers of Sichuanese use; a low voice turns to creak at the bottom of
-    them: 7.5.
-    """
-    return float(np.interp(middle, [130.0, 200.0], [7.5, 11.0]))
-
-
 def draw(plan: ProsodyPlan, tones: Sequence[Tone], *, decline: float = DECLINATION) -> ProsodyPlan:
     """A plan with tones drawn on its pitch.
 
@@ -100,7 +94,7 @@ def draw(plan: ProsodyPlan, tones: Sequence[Tone], *, decline: float = DECLINATI
         places = np.arange(first, last)
         levels = np.interp(places, np.linspace(first, last - 1, len(tone.levels)), tone.levels)
         at.append(places)
-        drawn.append((levels - 3) / 4 * span(middle))
+        drawn.append((levels - 3) / 4 * SPAN)
         own[first if before is None or first - before > _GLIDE else before : last] = True
         before = last
     steps = np.arange(len(plan.pitch))
