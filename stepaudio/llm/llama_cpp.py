@@ -173,7 +173,12 @@ class LlamaCpp:
         """See ``LLM.warm``."""
         # With the beginning of a question, so that the opening of the user's message is in the cache, too.
         question = [] if messages and messages[-1].role == "user" else [Message("user", "?")]
-        request = {"messages": await self._fit([*messages, *question], 1, tools), "max_tokens": 1}
+        # The opening of the answer is left out: what follows is another text, with the opening behind it.
+        request = {
+            "messages": await self._fit([*messages, *question], 1, tools),
+            "max_tokens": 1,
+            "add_generation_prompt": False,
+        }
         for slot in [None] if session else self._slots.unowned() or [None]:
             async with aclosing(self._chunks(dict(request), session, slot=slot)) as chunks:
                 async for _ in chunks:
