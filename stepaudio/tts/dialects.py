@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from stepaudio.tts.text.tones import Tone
 
 SPAN = 9.0
-"""Semitones between the lowest level and the highest. Men's voices creak with more; with less, the recogniser and
-the correlation of what is heard with what is drawn lose."""
+"""Semitones between the lowest level and the highest. With more, voices of men creak; with less, they follow
+the contours less well."""
 DECLINATION = 2.0
 """Semitones that a phrase falls from its beginning to its end."""
 _SMOOTH = 1.5
