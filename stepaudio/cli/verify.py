@@ -32,8 +32,9 @@ A yes can be relied on: it is said where the chance is at most 1 in 10,000 that 
 which was not made here looks as much like one, and how small the chance is, is printed.
 A no proves little. The mark is not proof against somebody who wants to take it out (or,
 with minutes of this installation's speech, to forge it); less than 3 s of speech may be
-too little; a room's echo, heavy compression or louder noise hide it. Speech of other
-installations, or of before a lost key, is not known here."""
+too little; louder noise, Opus below 12 kbit/s, an echoing room or a larger change of
+speed may hide it. Speech of other installations, or of before a lost key, is not known
+here."""
     verify.add_argument("file", metavar="FILE", help="audio; - reads standard input")
     verify.add_argument("--json", action="store_true", help="print JSON")
 

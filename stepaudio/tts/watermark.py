@@ -18,8 +18,10 @@ for any audio whatsoever: speech, music, noise, another installation's mark.
 
 What it does not do. It says nothing of audio from other installations. It needs about 3 s of speech. It was
 not made to withstand somebody who wants to be rid of it: with minutes of one installation's speech the echo
-can be estimated, then taken away or forged. A room's own echo, heavy compression (below 16 kbit/s), and speed
-changed by more than 1 % hide it.
+can be estimated, then taken away or forged. Speed changed by more than 1 % hides it. Noise weakens it: of
+windows of 3 s, 100 % are known with white noise 10 dB below the speech, 89 % at 5 dB, 58 % at 0 dB. So does
+Opus below 12 kbit/s (96 % at 8). Of two rooms that were tried, one cost more than half of the score, none hid
+it.
 """
 
 from __future__ import annotations
