@@ -41,12 +41,21 @@ PITCH_LEAD_S = 0.020
 
 Step = Callable[[], None]
 Levels = Mapping[str, tuple[int, ...]]
+Read = Callable[[str], list[tuple[str, ...]]]
+"""Readings of every character: the dialect's own, and others that may be meant where it was heard."""
 
 
 def sichuanese(engine: Engine, data: Path, limit: int | None, step: Step) -> Iterator[Case]:
     """Sentences of our own, by a woman and a man."""
     text = files("stepaudio.bench").joinpath("sentences_sichuan.txt").read_text("utf-8")
-    read = chengdu.Sichuanese(Mandarin()).readings
+    mandarin = Mandarin()
+    own = chengdu.Sichuanese(mandarin)
+
+    def read(text: str) -> list[tuple[str, ...]]:
+        sounds = mandarin.readings(text, 0, len(text), running=False)
+        readings = own.readings(text, 0, len(text))
+        return [(of, chengdu.reading(sound)) for of, sound in zip(readings, sounds, strict=True)]
+
     for voice in SICHUANESE_VOICES:
         yield from _voice(
             engine, "sichuanese", "cmn-sichuan", voice, text.split()[:limit], read, chengdu.LEVELS, step
@@ -63,8 +72,8 @@ def cantonese(engine: Engine, data: Path, limit: int | None, step: Step) -> Iter
         texts = list(OWN_CANTONESE)
     texts = texts[: min(limit or CANTONESE_SENTENCES, CANTONESE_SENTENCES)]
 
-    def read(text: str, begin: int, end: int) -> list[str]:
-        return jyutping.jyutping(text)[begin:end]
+    def read(text: str) -> list[tuple[str, ...]]:
+        return [(reading,) for reading in jyutping.jyutping(text)]
 
     for voice in CANTONESE_VOICES:
         yield from _voice(engine, "cantonese", "yue", voice, texts, read, jyutping.LEVELS, step)
@@ -103,7 +112,7 @@ def _voice(
     dialect: str,
     voice_id: str,
     texts: Sequence[str],
-    read: Callable[[str, int, int], list[str]],
+    read: Read,
     levels: Levels,
     step: Step,
 ) -> Iterator[Case]:
@@ -238,18 +247,21 @@ def _matrix(confusion: Mapping[tuple[str, str], int], levels: Levels) -> str:
     return "; ".join(rows)
 
 
-def syllable_errors(text: str, heard: str, read: Callable[[str, int, int], list[str]]) -> Errors:
-    """Syllables, tones left out, that were heard wrong, both sides read in the dialect."""
-    said, got = (
-        [reading[:-1] for reading in read(line, 0, len(line)) if reading]
-        for line in (normalise(text, "zh"), normalise(heard, "zh"))
-    )
+def syllable_errors(text: str, heard: str, read: Read) -> Errors:
+    """Syllables, tones left out, that were heard wrong, both sides read in the dialect.
+
+    The recogniser writes what it hears in any characters that sound so in Mandarin: those that it writes may
+    also be read by how they sound there, by the dialect's rules of sound alone.
+    """
+    said = [readings[0][:-1] for readings in read(normalise(text, "zh")) if readings[0]]
+    got = []
+    for readings in read(normalise(heard, "zh")):
+        own, *others = (reading[:-1] for reading in readings)
+        got.append(next((reading for reading in (own, *others) if reading in said), own))
     return Errors(edit_distance(said, got), len(said))
 
 
-def _real(
-    engine: Engine, data: Path, read: Callable[[str, int, int], list[str]], step: Step
-) -> Iterator[Case]:
+def _real(engine: Engine, data: Path, read: Read, step: Step) -> Iterator[Case]:
     """What the recogniser makes of real speakers of Cantonese: no voice could be understood better."""
     manifest = data / "MANIFEST.jsonl"
     if not manifest.is_file():
