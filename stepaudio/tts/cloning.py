@@ -26,7 +26,7 @@ from torch.nn import functional
 from stepaudio.core.audio import AudioChunk
 from stepaudio.tts.decoder import HOP, PITCH, SOURCE, Decoder
 from stepaudio.tts.graph import session
-from stepaudio.tts.prosody import FRAME, RATE, whole_frames
+from stepaudio.tts.prosody import FRAME, PHRASE_ENDS, RATE, whole_frames
 from stepaudio.tts.timbre import FAINT, Melody, bands, equaliser, melody_of, spectrum_of
 from stepaudio.tts.voicebank import TIMBRE, Character
 from stepaudio.tts.voices import KOKORO
@@ -53,6 +53,10 @@ _LEAD = 3  # frames of silence before a sentence
 _ROW = 60  # phonemes, of whose style the components are
 _SPEECH = {"female": "af_heart", "male": "am_michael"}  # who speaks most clearly
 _SPEECH_ZH = {"female": "zf_xiaobei", "male": "zm_yunyang"}
+_DRAWN_TO_HEARD = 1.21
+"""Seconds that are drawn for a second that is heard as speech: the last sound before a sign takes in silence
+(1.208 of am_michael and of af_heart, four sentences each)."""
+_MOST_SYMBOLS = 400  # that a tempo is taken from
 _SPREADS, _TEMPI = (0.7, 1.5), (0.85, 1.2)  # of what the voice draws by itself
 
 SENTENCES = {
@@ -85,7 +89,7 @@ class Clone:
         nearest: the stock voice that the search began from.
         gender: of the voice, by its pitch.
         stock_likeness: of the nearest stock voice to the recording, as it speaks by itself.
-        likeness: mean over the last windows of the search; of new sentences it is a little less.
+        likeness: of what the search spoke at last; of new sentences it is a little less.
     """
 
     character: Character
@@ -167,10 +171,13 @@ class Cloner:
             pitches.append(draft.contours(whole_frames(draft.lengths))[0])
         own = Melody.of(np.concatenate(pitches))
         tempo = 1.0
-        if symbols := self._symbols_of(said)[:400]:
-            share = len(symbols) / max(1, len(self._symbols_of(said)))
-            drawn_s = self._kokoro.draft_as(symbols, plain).lengths[1:-1].sum() * FRAME / RATE
-            tempo = float(np.clip(drawn_s / (melody.speech_s * share), *_TEMPI))
+        if whole := self._symbols_of(said):
+            symbols = whole[:_MOST_SYMBOLS]
+            share = len(symbols) / len(whole)
+            lengths = self._kokoro.draft_as(symbols, plain).lengths[1:-1]
+            sounds = np.array([symbol not in PHRASE_ENDS for symbol in symbols])
+            drawn_s = lengths[sounds].sum() * FRAME / RATE
+            tempo = float(np.clip(drawn_s / _DRAWN_TO_HEARD / (melody.speech_s * share), *_TEMPI))
         return replace(
             plain,
             centre_hz=own.median_hz,
@@ -203,7 +210,7 @@ class Cloner:
             before = [_bands(self._speak(window, window.style)) for window in windows]
         moved = torch.zeros(COMPONENTS, requires_grad=True)
         optimiser = torch.optim.Adam([moved], lr=RATE_OF_CHANGE, betas=(0.9, 0.97))
-        late: list[float] = []
+        late = torch.zeros_like(target)
         even = np.zeros(0, np.float32)
         for step in range(steps):
             if step == steps // 2:  # what the search has not brought is evened; the rest of it counts on that
@@ -213,7 +220,8 @@ class Cloner:
             chosen = step % len(windows)
             window = windows[chosen]
             samples = _filtered(self._speak(window, window.style + moved @ basis), even)
-            likeness = self._encoder(samples, RATE) @ target
+            heard = self._encoder(samples, RATE)
+            likeness = heard @ target
             mel = _bands(samples)
             loss = 1 - likeness + _TOO_FAR * torch.relu((began + moved).norm() - FARTHEST) ** 2
             loss = loss + _SPECTRUM * _spectral(mel, spectrum) + _WORDS * _verbal(mel, before[chosen])
@@ -221,11 +229,11 @@ class Cloner:
             loss.backward()
             optimiser.step()
             if step >= steps - len(windows):
-                late.append(float(likeness.detach()))
+                late += heard.detach()
             on_progress(step + 1, steps)
         table = base.table.copy()
         table[..., :TIMBRE] += (moved.detach() @ basis).numpy()
-        return replace(base, table=table, equaliser=even), float(np.mean(late))
+        return replace(base, table=table, equaliser=even), float(late @ target / late.norm())
 
     def _equaliser(self, windows: list[_Window], change: torch.Tensor, wanted: np.ndarray) -> np.ndarray:
         with torch.no_grad():
