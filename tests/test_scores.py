@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from stepaudio.bench.scores import Errors, edit_distance, errors, normalise
+from stepaudio.bench.scores import Errors, errors, normalise
+from stepaudio.core.distance import edit_distance
 
 
 @pytest.mark.parametrize(

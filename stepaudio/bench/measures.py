@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from stepaudio.bench.scores import Errors, edit_distance, errors, normalise
+from stepaudio.bench.scores import Errors, errors, normalise
 from stepaudio.core.audio import AudioChunk, resample
+from stepaudio.core.distance import edit_distance
 from stepaudio.core.errors import ConfigError
 from stepaudio.engine import Engine
 from stepaudio.recognition.base import RATE

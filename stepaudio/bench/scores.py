@@ -16,6 +16,8 @@ from functools import cache
 
 import opencc
 
+from stepaudio.core.distance import edit_distance
+
 
 @dataclass(frozen=True, slots=True)
 class Errors:
@@ -43,16 +45,6 @@ def errors(reference: str, heard: str, language: str) -> Errors:
     said, got = (normalise(text, language) for text in (reference, heard))
     a, b = (list(said), list(got)) if language == "zh" else (said.split(), got.split())
     return Errors(edit_distance(a, b), len(a))
-
-
-def edit_distance(a: list[str], b: list[str]) -> int:
-    """Least number of substitutions, insertions and deletions from ``a`` to ``b`` (Levenshtein 1966)."""
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        corner, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            corner, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, corner + (x != y))
-    return row[-1]
 
 
 def normalise(text: str, language: str) -> str:

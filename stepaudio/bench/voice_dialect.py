@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from stepaudio.bench.measures import STEP_S, Judge, on_track, pitch_track
-from stepaudio.bench.scores import Errors, edit_distance, errors, normalise
+from stepaudio.bench.scores import Errors, errors, normalise
 from stepaudio.bench.voice import Case, Plot
 from stepaudio.core.audio import AudioChunk, join
 from stepaudio.core.clauses import Clause
+from stepaudio.core.distance import edit_distance
 from stepaudio.core.style import SpeechStyle
 from stepaudio.engine import Engine
 from stepaudio.tts import performance

@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from stepaudio.core.distance import edit_distance
 from stepaudio.core.errors import AudioError, ConfigError, unknown
 
 PHRASES = {
@@ -90,7 +91,7 @@ def check(request: ConsentRequest, heard: str, now_s: float) -> None:
     code = list(request.code)
     begins = [i for i in range(len(found) - DIGITS + 1) if found[i : i + DIGITS] == code]
     before = found[: begins[-1]] if begins else found
-    if _distance(before, said) > WRONG * len(said):
+    if edit_distance(before, said) > WRONG * len(said):
         raise AudioError(f'the consent is of another sentence; record this one: "{request.phrase}"')
     if not begins:
         raise AudioError(
@@ -107,13 +108,3 @@ def _tokens(text: str, language: str) -> list[str]:
         words = re.findall(r"\d|[a-z']+", text)
         return [digits.get(word, _SAME_SOUND.get(word, word)) for word in words]
     return [digits.get(sign, sign) for sign in re.findall(r"[\d\u3400-\u9fff]", text)]
-
-
-def _distance(a: list[str], b: list[str]) -> int:
-    """Insertions, deletions and changes between two rows (Levenshtein 1966)."""
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        last, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (x != y))
-    return row[-1]

@@ -17,6 +17,7 @@ from typing import Any
 from stepaudio.core.style import NO_STYLE, SpeechStyle
 
 SPEEDS = (0.5, 2.0)
+"""Slowest and fastest; where nobody can be told, what is asked for beyond is brought to the nearest."""
 PITCHES = (-7.0, 7.0)
 """Semitones: beyond, the voices no longer sound like themselves (VOICE: overriding)."""
 VOLUMES = (-24.0, 12.0)

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from stepaudio.core.style import SpeechStyle
+from stepaudio.core.tags import SPEEDS
 from stepaudio.tts.prosody import FRAME, RATE, VOICED_HZ, ProsodyPlan
 
-SPEEDS = (0.5, 2.0)
-"""Slowest and fastest; what is asked for beyond is brought to the nearest."""
 LOWEST_HZ, HIGHEST_HZ = 60.0, 520.0
 """No edit goes beyond: voices creak below, and break above."""
 
@@ -86,7 +85,6 @@ EMOTIONS = {
     "playful": Expression(2.4, 1.5, 0.92, -0.5, -0.5, final=2),
 }
 """Every emotion at its middle intensity."""
-ALIASES = {"coquettish": "playful"}
 INTENSITIES = {1: 0.5, 2: 1.0, 3: 1.45}
 """How strongly: an exponent of factors, a factor of the rest."""
 EMPHASIS = {
@@ -99,8 +97,8 @@ EMPHASIS = {
 
 def expression(style: SpeechStyle) -> Expression:
     """What a style changes, all of it together."""
-    emotion = ALIASES.get(style.emotion or "", style.emotion) or "neutral"
-    felt = EMOTIONS.get(emotion, EMOTIONS["neutral"]).scaled(INTENSITIES[style.intensity or 2])
+    emotion = EMOTIONS.get(style.emotion or "neutral", EMOTIONS["neutral"])
+    felt = emotion.scaled(INTENSITIES[min(max(style.intensity or 2, 1), 3)])
     speed = min(max(style.speed or 1.0, SPEEDS[0]), SPEEDS[1])
     said = Expression(
         pitch=style.pitch or 0.0,

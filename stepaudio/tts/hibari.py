@@ -18,9 +18,9 @@ import numpy as np
 from hibari import dsp
 
 from stepaudio.core.clauses import Clause
+from stepaudio.core.tags import SPEEDS
 from stepaudio.tts import holding, performance
 from stepaudio.tts.base import Capabilities, Speech, Voice
-from stepaudio.tts.expression import SPEEDS
 from stepaudio.tts.graph import Graph, session
 from stepaudio.tts.prosody import FRAME, RATE, ProsodyPlan
 from stepaudio.tts.voices import DIALECTS, HIBARI, LANGUAGES

@@ -31,9 +31,9 @@ import numpy as np
 
 from stepaudio.core.clauses import Clause
 from stepaudio.core.errors import unknown
+from stepaudio.core.tags import SPEEDS
 from stepaudio.tts import holding, performance
 from stepaudio.tts.base import Capabilities, Speech, Voice
-from stepaudio.tts.expression import SPEEDS
 from stepaudio.tts.graph import Graph, session
 from stepaudio.tts.prosody import FRAME, RATE, ProsodyPlan, layout, whole_frames
 from stepaudio.tts.voicebank import Character, VoiceBank, mixed

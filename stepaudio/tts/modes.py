@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stepaudio.core.clauses import Clause
+from stepaudio.core.tags import SPEEDS
 from stepaudio.tts import rap, tunes
 from stepaudio.tts.base import ProsodyModel, Voice
-from stepaudio.tts.expression import SPEEDS
 from stepaudio.tts.prosody import PHRASE_ENDS, PlannedWord, ProsodyPlan
 from stepaudio.tts.singing import (
     COMFORT,

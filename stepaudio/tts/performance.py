@@ -17,6 +17,7 @@ import numpy as np
 from stepaudio.core.audio import AudioChunk
 from stepaudio.core.clauses import Clause, Span
 from stepaudio.core.style import SpeechStyle
+from stepaudio.core.tags import PAUSES_MS
 from stepaudio.tts import dialects, modes, sounds
 from stepaudio.tts.base import Draft, ProsodyModel, Speech, Voice
 from stepaudio.tts.effects import Effects
@@ -46,8 +47,6 @@ CORRECTIONS = 3
 """Times that lengths are drawn anew to keep a tempo."""
 CLOSE = 0.005
 """How near to the tempo is near enough."""
-PAUSES_MS = (0, 10_000)
-"""Shortest and longest pause within a clause."""
 
 
 def plan(

@@ -17,7 +17,7 @@ from stepaudio.core.audio import AudioChunk
 from stepaudio.core.errors import TagError
 from stepaudio.core.style import NO_STYLE, SpeechStyle
 from stepaudio.core.tagged import parse
-from stepaudio.core.tags import instructions
+from stepaudio.core.tags import SPEEDS, instructions
 from stepaudio.server.encoders import MEDIA, Encoder
 from stepaudio.server.errors import invalid
 from stepaudio.server.limits import SPEECH_CHARACTERS
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from stepaudio.server.app import Service
 
 router = APIRouter()
-
-SPEEDS = (0.5, 2.0)
-"""What the voices follow (``Capabilities.speed``)."""
 
 
 class SpeechRequest(BaseModel):
