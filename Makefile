@@ -26,7 +26,7 @@ setup: .venv/installed  ## environment and models, nothing started
 	touch $@
 
 test: setup .venv/installed-dev  ## install what tests need, and pass them
-	$(BIN)/stepaudio models pull qwen2.5-0.5b smollm2-135m
+	$(BIN)/stepaudio models pull qwen2.5-0.5b smollm2-135m resemblyzer dnsmos
 	$(BIN)/python -m pytest --cov=stepaudio.core --cov-report=term-missing --cov-fail-under=100
 
 # What some tests need beyond that; without it they are skipped, and say so.

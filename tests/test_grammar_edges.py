@@ -88,7 +88,14 @@ def test_an_argument_is_closed_by_its_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "may"), [("very hap", True), ("very happily", True), ("very hapx", False), ("happy 2", True)]
+    ("content", "may"),
+    [
+        ("very hap", True),
+        ("very happily", True),
+        ("very hapx", False),
+        ("happy 2", True),
+        ("foo, hap", False),
+    ],
 )
 def test_a_degree_may_become_a_tag(content: str, may: bool) -> None:
     assert tags.may_become(content) is may
@@ -127,3 +134,12 @@ def test_what_is_replaced_is_masked_where_it_lies() -> None:
 
 def test_a_clause_takes_only_what_begins_in_it() -> None:
     assert replaced(4, 7).take("two", 5)[1] == ()
+
+
+def test_what_happens_after_the_last_word_is_a_clause_of_its_own() -> None:
+    splitter = ClauseSplitter(eager=False)
+    splitter.feed(["One."], final=False)
+    clauses = splitter.feed([], final=True)
+    clauses += splitter.feed([tagged.Point(pause_ms=500)], final=True)
+    assert [clause.text for clause in clauses][-1] == ""
+    assert clauses[-1].spans[0].pause_ms == 500

@@ -9,6 +9,7 @@ from packaging.requirements import Requirement
 
 KNOWN = {  # packages whose own metadata name no licence; read in their licence files
     "sphn": "Apache-2.0",
+    "tojyutping": "BSD-2-Clause",
 }
 
 
