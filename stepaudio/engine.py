@@ -38,6 +38,7 @@ from stepaudio.core.errors import (
     ModelMissing,
     ScoreError,
     StepAudioError,
+    TagError,
     TextError,
     unknown,
 )
@@ -53,6 +54,7 @@ from stepaudio.recognition.base import RATE, Mode, Recognizer, Transcript
 from stepaudio.respond import AudioDelta, ClauseStarted, Done, ResponseEvent, Spoken, respond
 from stepaudio.timeline import Timeline
 from stepaudio.tts.base import Speech, Synthesizer, Voice
+from stepaudio.tts.prosody import SOUNDS
 
 if TYPE_CHECKING:
     from stepaudio.recognition.endpointing import SmartTurn
@@ -216,7 +218,7 @@ class Engine:
         if ssml if ssml is not None else markup.is_ssml(text):
             from stepaudio.tts.text import ipa
 
-            return markup.split(
+            found = markup.split(
                 text,
                 style=style or NO_STYLE,
                 unknown=unknown,
@@ -224,7 +226,11 @@ class Engine:
                 voices=voices,
                 phonemes=ipa.read,
             )
-        return split(text, style=style, unknown=unknown, voices=voices)
+        else:
+            found = split(text, style=style, unknown=unknown, voices=voices)
+        if any(span.sound not in (None, *SOUNDS) for clause in found for span in clause.spans):
+            raise TagError("no voice here can laugh: leave [laugh] out, or write it in words (ha ha)")
+        return found
 
     def plan(
         self,

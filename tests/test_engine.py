@@ -12,7 +12,7 @@ from stepaudio import config, engine
 from stepaudio.core.audio import AudioChunk, join
 from stepaudio.core.clauses import Mark
 from stepaudio.core.conversation import Message
-from stepaudio.core.errors import AudioError, BackendError, ConfigError, ModelMissing, TextError
+from stepaudio.core.errors import AudioError, BackendError, ConfigError, ModelMissing, TagError, TextError
 from stepaudio.engine import LARGE, LARGE_MEMORY, SMALL, Engine
 from stepaudio.llm.base import TextDelta
 from stepaudio.recognition.base import Transcript
@@ -221,3 +221,11 @@ def test_the_library_face(tmp_path, monkeypatch):
         stepaudio.load(tts__sped=1)
     with pytest.raises(AttributeError):
         stepaudio.nothing  # noqa: B018
+
+
+def test_laughter_is_refused_rather_than_left_out(tmp_path: Path) -> None:
+    bare = Engine(config.load(None, {}, {"models.root": tmp_path / "none"}).config)
+    with pytest.raises(TagError, match="no voice here can laugh"):
+        bare.clauses("Well [laugh] hello.")
+    (clause,) = bare.clauses("Well [sigh] hello.")
+    assert [span.sound for span in clause.spans] == ["sigh"]

@@ -40,7 +40,7 @@ def add_commands(commands: Any) -> None:
         "stepaudio say -f talk.srt -o talk.wav           speech at the times of subtitles",
         "stepaudio say -f jobs.jsonl -o folder --captions srt,json",
         'stepaudio say --show spoken "It costs $3.50"',
-        'stepaudio say --show tags "(happy 2) Hello! [laugh] [strong]You[/strong] here? （四川话）你好。"',
+        'stepaudio say --show tags "(happy 2) Hello! [sigh] [strong]You[/strong] here? （四川话）你好。"',
     )
     say.add_argument("text", metavar="TEXT", nargs="?", help="what to say; - reads standard input")
     say.add_argument(

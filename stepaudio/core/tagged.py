@@ -4,7 +4,7 @@
 
     (happy 2) （四川话） (slow, whisper)     holds from here on, until another of its kind
     [strong]words[/strong]  [sad]…[/sad]    holds for the words between, and may be nested
-    [laugh] （停顿1秒） [mark chapter-2]      happens at this point
+    [sigh] （停顿1秒）  [mark chapter-2]      happens at this point
     \\(happy)                               means nothing: text
 
 Brackets with anything else in them are text; so are those after a word and before a sign ("in two languages
