@@ -223,7 +223,7 @@ def test_the_library_face(tmp_path, monkeypatch):
         stepaudio.nothing  # noqa: B018
 
 
-def test_laughter_is_refused_rather_than_left_out(tmp_path: Path) -> None:
+def test_laughter_is_refused_rather_than_left_out(tmp_path):
     bare = Engine(config.load(None, {}, {"models.root": tmp_path / "none"}).config)
     with pytest.raises(TagError, match="no voice here can laugh"):
         bare.clauses("Well [laugh] hello.")
