@@ -95,6 +95,7 @@ def test_whatever_comes_the_talk_goes_on(fake: Running):
 
 
 def test_a_client_that_does_not_read_is_dropped_before_memory_grows(fake: Running):
+    assert eventually(lambda: not fake.service.sockets)  # those of the tests before
     with talk(fake, max_queue=1, close_timeout=0.1) as client:
         until(client, "session.created")
         content = [{"type": "input_text", "text": "x" * 100_000}]
