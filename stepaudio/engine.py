@@ -232,6 +232,14 @@ class Engine:
             raise TagError("no voice here can laugh: leave [laugh] out, or write it in words (ha ha)")
         return found
 
+    def stand_ins(self, clauses: Sequence[Clause], voice: str) -> list[str]:
+        """The voices that speak in the place of one that cannot read the language of some clauses."""
+        asked = self.speaker.find(voice)
+        speaks = [
+            self.speaker.candidates(clause, asked)[0].id for clause in clauses if not clause.style.voice
+        ]
+        return sorted(set(speaks) - {asked.id})
+
     def plan(
         self,
         text: str,

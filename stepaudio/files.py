@@ -23,7 +23,7 @@ import stat
 import struct
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
@@ -724,3 +724,10 @@ def _write_aac(file: BinaryIO, chunks: Iterable[AudioChunk], tags: Tags | None) 
             out.mux(stream.encode(frame))
         if stream is not None:
             out.mux(stream.encode(None))
+
+
+def data_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """``stepaudio`` in the user's data folder (XDG Base Directory Specification)."""
+    data = environment.get("XDG_DATA_HOME", "")  # a relative one is invalid by the specification
+    home = Path(environment.get("HOME", "~")).expanduser()
+    return (Path(data) if data.startswith("/") else home / ".local" / "share") / "stepaudio"

@@ -52,6 +52,27 @@ def test_what_a_recogniser_makes_of_it_is_taken(request_: ConsentRequest, heard:
         (EN, "The birch canoe slid on the smooth planks.", "another sentence"),
         (EN, "", "another sentence"),
         (EN, "7248", "another sentence"),
+        *(
+            (
+                EN,
+                f"{start} Step Audio makes a synthetic voice from my recording. My code is 7248.",
+                "another sentence",
+            )
+            for start in (
+                "I do not agree that",
+                "I don't agree that",
+                "I don’t agree that",
+                "I never agree that",
+                "I disagree that",
+                "I refuse that",
+                "I agree that nobody but",
+                "He agrees that",
+            )
+        ),
+        *(
+            (ZH, ZH.phrase.replace("我同意", start), "another sentence")
+            for start in ("我不同意", "我反对", "我没同意", "我拒绝", "他同意")
+        ),
         (EN, "I do not want anybody to make a voice of me. My code is 7248.", "another sentence"),
         (
             EN,

@@ -229,3 +229,10 @@ def test_laughter_is_refused_rather_than_left_out(tmp_path):
         bare.clauses("Well [laugh] hello.")
     (clause,) = bare.clauses("Well [sigh] hello.")
     assert [span.sound for span in clause.spans] == ["sigh"]
+
+
+def test_who_speaks_for_a_voice_that_cannot_read(tmp_path):
+    bare = Engine(config.load(None, {}, {"models.root": tmp_path / "none"}).config)
+    mixed = bare.clauses("Hello there. 你好世界。")
+    assert bare.stand_ins(mixed, "hibari") == [bare.config.tts.voice_zh]
+    assert bare.stand_ins(mixed[:1], "hibari") == []

@@ -12,7 +12,7 @@ import pytest
 
 from stepaudio.core.errors import ScoreError
 from stepaudio.tts.scores import Lyric, Note, Part, Score, parse
-from stepaudio.tts.scores.score import MOST_BYTES, decoded, make, pitch_of, syllable
+from stepaudio.tts.scores.score import MOST_BYTES, decoded, make, pitch_of, plain, syllable
 
 SONGS = Path(__file__).parents[2] / "shared" / "data" / "scores"
 
@@ -396,3 +396,9 @@ def test_archives_that_hold_too_much_or_nothing() -> None:
         archive.writestr("readme.txt", b"")
     with pytest.raises(ScoreError, match="holds no score"):
         parse(file.getvalue())
+
+
+@pytest.mark.parametrize("text", ["C4 1 Hel lo there", "C4 1 Hel-\nD4 1 lo world"])
+def test_plain_words_that_are_longer_than_the_notes(text):
+    with pytest.raises(ScoreError, match="longer than the notes"):
+        plain(text)

@@ -11,6 +11,8 @@ from typing import Any
 from stepaudio.cli.rim import new_command, open_engine, print_rows, progress_bar
 from stepaudio.core.errors import ConfigError, ScoreError
 
+_SCORES = frozenset((".mid", ".midi", ".kar", ".mxl", ".musicxml", ".xml", ".abc"))
+
 
 def add_commands(commands: Any) -> None:
     """What there is to type."""
@@ -30,7 +32,7 @@ def add_commands(commands: Any) -> None:
         "score",
         metavar="SCORE",
         help="MusicXML (.mxl, .musicxml), MIDI with lyrics, ABC, UltraStar, or lines of 'note beats "
-        "syllable'; with --rap a text, a line a bar; - is standard input",
+        "syllable' (further syllables: further verses); with --rap a text, a line a bar; - is standard input",
     )
     sing.add_argument(
         "-o",
@@ -104,6 +106,10 @@ def _sung(engine: Any, options: argparse.Namespace) -> Iterator[Any]:
 def _rapped(engine: Any, options: argparse.Namespace) -> Iterator[Any]:
     if options.accompany == "chords":
         raise ConfigError("a rap has no chords; take --accompany beat")
+    if Path(options.score).suffix.lower() in _SCORES:
+        raise ConfigError(f"{options.score} is a score: sing it (without --rap); a rap is made of a text")
+    if options.verse != "all":
+        raise ConfigError("--verse is for scores; a rap is all of its text: leave it out")
     for name in ("key", "transpose", "part", "hum"):
         if getattr(options, name):
             raise ConfigError(f"--{name} is for scores; a rap is spoken: leave it out")

@@ -157,11 +157,19 @@ def _say(options: argparse.Namespace) -> int | None:
             print(engine.show(line, options.show, language=options.language, dialect=style.dialect))
         return None
     check_writable(options.output or "speech.wav", WRITES)
+    if options.voice and (
+        others := engine.stand_ins(engine.clauses(text, style=style, **marked), options.voice)
+    ):
+        print(
+            f"{options.voice} does not read all of this; {', '.join(others)} speaks for it", file=sys.stderr
+        )
     marked |= {"language": options.language, "style": style}
     if options.plan is None:
         spoken = engine.say(text, **marked)
     else:
         check_writable(options.plan)
+        if Path(options.plan) == Path(options.output or "speech.wav"):
+            raise ConfigError(f"{options.plan} cannot be the plan and the audio: name two files")
         planned = engine.plan(text, **marked)
         write_text(options.plan, plans.to_json(planned))
         spoken = engine.perform(planned)
@@ -177,6 +185,17 @@ def _say_plan(options: argparse.Namespace) -> None:
 
     if _style(options) != SpeechStyle() or options.speed or options.language or options.show or options.plan:
         raise ConfigError("a plan says how it is spoken: change it there; only --voice can be another")
+    if (
+        options.split
+        or options.type
+        or options.format
+        or options.jobs
+        or options.ssml
+        or options.unknown_tags
+    ):
+        raise ConfigError(
+            "--split, --type, --format, --jobs, --ssml and --unknown-tags are for texts, not plans"
+        )
     check_writable(options.output or "speech.wav", WRITES)
     planned = plans.from_json(read_bytes(options.from_plan))
     text = escaped(" ".join(clause.text for clause in planned))

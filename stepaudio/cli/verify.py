@@ -50,7 +50,9 @@ def _verify(options: argparse.Namespace) -> int:
             row["ranges_s"] = found.ranges()
         print(json.dumps(row, indent=2))
     elif found is None:
-        print(f"{options.file}: not made here: this installation has no key, it has not spoken yet")
+        print(
+            f"{options.file}: cannot tell: there is no key here; nothing was spoken yet, or the key was lost"
+        )
     elif not made_here:
         print(f"{options.file}: not recognised: the watermark of this installation was not found in it")
         print(f"  score {found.score:.1f}, where 4.6 is the least for 3 s")

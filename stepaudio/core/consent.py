@@ -25,6 +25,16 @@ WRONG = 0.35
 """Share of the words (English) or characters (Chinese) before the code that may be heard wrong: the
 recogniser errs, more so on accents; another sentence is wrong by far more."""
 
+AGREES = {"en": ["i", "agree"], "zh": list("我同意")}
+"""Words that must be heard as they are: it is them that a consent is made of."""
+_REFUSES = {
+    "en": re.compile(
+        r"not?|no(?:ne|body|thing)|never|nor|without|refuse|disagree|against|cannot|stop|.*n't|dont"
+    ),
+    "zh": re.compile("[不没未别勿莫非无拒反否]"),
+}
+"""A word (English) or character (Chinese) of a refusal."""
+
 # No 0 and 1: they have two names each. Chinese 2 is never said 两 in a row of digits.
 _ALPHABET = "23456789"
 _NAMES = {
@@ -79,7 +89,7 @@ def check(request: ConsentRequest, heard: str, now_s: float) -> None:
         heard: what the recogniser understood.
 
     Raises:
-        AudioError: another sentence or another code was read; the message says what to read.
+        AudioError: another sentence (a refusal, too) or another code was read; the message says what to read.
         ConfigError: it was asked for too long ago.
     """
     if now_s - request.asked_s > VALID_S:
@@ -91,7 +101,10 @@ def check(request: ConsentRequest, heard: str, now_s: float) -> None:
     code = list(request.code)
     begins = [i for i in range(len(found) - DIGITS + 1) if found[i : i + DIGITS] == code]
     before = found[: begins[-1]] if begins else found
-    if edit_distance(before, said) > WRONG * len(said):
+    agrees = AGREES[request.language]
+    agreed = any(before[i : i + len(agrees)] == agrees for i in range(len(before)))
+    refused = any(_REFUSES[request.language].fullmatch(word) for word in before)
+    if refused or not agreed or edit_distance(before, said) > WRONG * len(said):
         raise AudioError(f'the consent is of another sentence; record this one: "{request.phrase}"')
     if not begins:
         raise AudioError(
@@ -102,7 +115,7 @@ def check(request: ConsentRequest, heard: str, now_s: float) -> None:
 
 def _tokens(text: str, language: str) -> list[str]:
     """Words in lower case, or characters; digits one by one."""
-    text = unicodedata.normalize("NFKC", text).lower()
+    text = unicodedata.normalize("NFKC", text).lower().replace("’", "'")
     digits = {name: digit for digit, name in _NAMES[language].items()}
     if language == "en":
         words = re.findall(r"\d|[a-z']+", text)

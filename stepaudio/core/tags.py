@@ -273,6 +273,8 @@ def _one(name: str, square: bool, voices: Container[str] | None) -> Tag | Wrong 
         kind, argument = _ARGUMENT_OF[found[1].casefold()], found[2]
         if kind == "voice" and (argument in voices if voices is not None else _VOICE.fullmatch(argument)):
             return Tag(("voice",), SpeechStyle(voice=argument))
+        if kind == "voice" and square:
+            return Wrong(f"names no voice that there is: {argument}")
         if kind == "mark" and square:
             return Tag(("mark",), bookmark=argument)
     return None if isinstance(tag, Tag) and tag.around and not square else tag

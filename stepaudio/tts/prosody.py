@@ -7,15 +7,16 @@ phonemes, cut into runs, timed; and the plan of a run. What a style makes of it 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from stepaudio.core.clauses import Mark
 from stepaudio.core.errors import TextError
+
+T = TypeVar("T")
 
 RATE = 24_000
 FRAME = 600
@@ -147,7 +148,7 @@ class ProsodyPlan:
         first, stop = self.heard
         if not 0 <= first < stop <= self.frames:
             raise TextError(f"heard: must be two frames in order, within 0 and {self.frames}")
-        if not 0.25 <= self.stretch <= 4:
+        if not 0.25 <= self.stretch <= 4:  # nor nan
             raise TextError("stretch: must lie between 0.25 and 4")
         for frame, name in self.sounds:
             if name not in SOUNDS or not 0 <= frame <= self.frames:
@@ -180,22 +181,26 @@ class ProsodyPlan:
             raise TextError(f"a plan has no {', '.join(others)}")
         if not isinstance(plain["symbols"], str):
             raise TextError("symbols: must be a string of phonemes")
-        try:
-            plan = ProsodyPlan(
-                symbols=plain["symbols"],
-                lengths=_whole_numbers(plain["lengths"]),
-                words=tuple(PlannedWord(str(w), int(b), int(e)) for w, b, e in plain["words"]),
-                heard=(int(plain["heard"][0]), int(plain["heard"][1])),
-                stretch=float(plain["stretch"]),
-                sounds=tuple((int(frame), str(name)) for frame, name in plain["sounds"]),
-                **{name: np.array(plain[name], np.float32).reshape(-1) for name in RANGES},
-            )
-        except (TypeError, ValueError, IndexError, OverflowError) as error:
-            raise TextError(
-                f"the plan holds something that is no number where one should be: {error}"
-            ) from error
-        if not math.isfinite(plan.stretch):
-            raise TextError("stretch: must lie between 0.25 and 4")
+        numbers = "a list of numbers"
+        plan = ProsodyPlan(
+            symbols=plain["symbols"],
+            lengths=_read(plain, "lengths", "a list of whole numbers of frames", _whole_numbers),
+            words=_read(
+                plain,
+                "words",
+                "a list of [word, its first symbol, one past its last]",
+                lambda words: tuple(PlannedWord(str(w), int(b), int(e)) for w, b, e in words),
+            ),
+            heard=_read(plain, "heard", "two frames, [first, one past the last]", _pair),
+            stretch=_read(plain, "stretch", "a number", float),
+            sounds=_read(
+                plain,
+                "sounds",
+                "a list of [frame, name]",
+                lambda sounds: tuple((int(frame), str(name)) for frame, name in sounds),
+            ),
+            **{name: _read(plain, name, numbers, _curve) for name in RANGES},
+        )
         plan.check()
         return plan
 
@@ -214,11 +219,28 @@ MOST_FRAMES = 8000
 """Longest plan: 200 s."""
 
 
+def _read(plain: Mapping[str, Any], name: str, form: str, read: Callable[[Any], T]) -> T:
+    try:
+        return read(plain[name])
+    except (TypeError, ValueError, IndexError, KeyError, OverflowError) as error:
+        raise TextError(f"{name}: must be {form}") from error
+
+
 def _whole_numbers(numbers: Any) -> np.ndarray:
     given = np.array(numbers, np.float64).reshape(-1)
-    if not np.isfinite(given).all() or (given != np.round(given)).any():
-        raise ValueError("lengths are whole numbers of frames")
+    if not (np.abs(given) <= MOST_FRAMES * 1000).all() or (given != np.round(given)).any():
+        raise ValueError(numbers)
     return given.astype(np.int64)
+
+
+def _pair(numbers: Any) -> tuple[int, int]:
+    first, stop = numbers
+    return int(first), int(stop)
+
+
+def _curve(numbers: Any) -> np.ndarray:
+    with np.errstate(over="ignore"):  # what is too large is refused by its range
+        return np.array(numbers, np.float32).reshape(-1)
 
 
 def layout(phonemes: Sequence[str], vocabulary: dict[str, int]) -> tuple[str, list[tuple[int, int]]]:

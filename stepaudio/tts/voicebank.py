@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from stepaudio.core.errors import ConfigError, StepAudioError, unknown
-from stepaudio.files import whole_file
+from stepaudio.files import data_folder, whole_file
 from stepaudio.tts.base import Voice
 from stepaudio.tts.voices import CATALOGUE, OPENAI, Mix, is_mix, named, parse_mix
 
@@ -40,10 +40,8 @@ _LARGEST = 64_000_000  # bytes of one member; a voice has about 1 MB
 
 
 def default_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """``stepaudio/voices`` in the user's data folder (XDG Base Directory Specification)."""
-    data = environment.get("XDG_DATA_HOME", "")  # a relative one is invalid by the specification
-    home = Path(environment.get("HOME", "~")).expanduser()
-    return (Path(data) if data.startswith("/") else home / ".local" / "share") / "stepaudio" / "voices"
+    """``stepaudio/voices`` in the user's data folder."""
+    return data_folder(environment) / "voices"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

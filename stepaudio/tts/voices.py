@@ -469,6 +469,10 @@ class OneEngine:
             raise unknown("voice", id, list(self._voices))
         return self._voices[id]
 
+    def candidates(self, clause: Clause, voice: Voice | None = None) -> list[Voice]:
+        """Who may speak a clause: ``voice``, or the default."""
+        return [voice or self._default]
+
     def speak(
         self, clause: Clause, *, voice: Voice | None = None, ahead_s: float = math.inf
     ) -> Iterator[Speech]:

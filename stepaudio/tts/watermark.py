@@ -40,6 +40,7 @@ import numpy as np
 
 from stepaudio.core.audio import AudioChunk, resample
 from stepaudio.core.errors import AudioError, ConfigError
+from stepaudio.files import data_folder
 from stepaudio.tts.base import Speech
 
 KEY_BYTES = 32
@@ -313,10 +314,8 @@ def bounds_of(scores: np.ndarray) -> np.ndarray:
 
 
 def default_file(environment: Mapping[str, str] = os.environ) -> Path:
-    """``stepaudio/watermark.key`` in the user's data folder (XDG Base Directory Specification)."""
-    data = environment.get("XDG_DATA_HOME", "")  # a relative one is invalid by the specification
-    home = Path(environment.get("HOME", "~")).expanduser()
-    return (Path(data) if data.startswith("/") else home / ".local" / "share") / "stepaudio" / "watermark.key"
+    """``stepaudio/watermark.key`` in the user's data folder."""
+    return data_folder(environment) / "watermark.key"
 
 
 def new_key() -> bytes:

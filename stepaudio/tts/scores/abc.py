@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from stepaudio.core.errors import ScoreError
-from stepaudio.tts.scores.score import MOST_NOTES, Lyric, Note, Part, Score, make, syllable
+from stepaudio.tts.scores.score import MOST_NOTES, STEPS, Lyric, Note, Part, Score, make, syllable
 
-_STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _SHARPS, _MODES = "FCGDAEB", {"maj": 0, "ion": 0, "mix": -1, "dor": -2, "m": -3, "min": -3, "aeo": -3}
 _MODES |= {"phr": -4, "loc": -5, "lyd": 1}
 _FIFTHS = {"C": 0, "G": 1, "D": 2, "A": 3, "E": 4, "B": 5, "F": -1}
@@ -212,7 +211,7 @@ def _pitch(written: str, fifths: int, altered: dict[tuple[str, int], int]) -> in
     sharps = dict.fromkeys(_SHARPS[: max(0, min(fifths, 7))], 1)
     flats = dict.fromkeys(_SHARPS[::-1][: max(0, min(-fifths, 7))], -1)
     shift = altered.get((letter, octave), (sharps | flats).get(letter, 0))
-    return 12 * (octave + 1) + _STEPS[letter] + shift
+    return 12 * (octave + 1) + STEPS[letter] + shift
 
 
 def _lasts(length: re.Match[str]) -> Fraction:

@@ -49,7 +49,9 @@ def read(data: bytes) -> Score:
         raise ScoreError("the MIDI file holds patterns (format 2), not a song; export it as format 1")
     if count > MOST_TRACKS:
         raise ScoreError(f"the MIDI file has {count} tracks; {MOST_TRACKS} are the most. Keep the sung one")
-    if division & 0x8000 or not division:
+    if not division:
+        raise ScoreError(_DAMAGED.format("its header: no ticks per quarter note"))
+    if division & 0x8000:
         raise ScoreError("the MIDI file counts film frames, not beats; export it with ticks per quarter note")
     tempi: dict[float, float] = {}
     bars: dict[float, float] = {}

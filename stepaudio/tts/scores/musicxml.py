@@ -23,6 +23,7 @@ from stepaudio.tts.scores.score import (
     MOST_BYTES,
     MOST_NOTES,
     MOST_TRACKS,
+    STEPS,
     Lyric,
     Note,
     Part,
@@ -33,7 +34,6 @@ from stepaudio.tts.scores.score import (
 
 _DEPTH = 60
 """Elements within elements; MusicXML itself has about ten."""
-_STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _UNITS = {"whole": 4.0, "half": 2.0, "quarter": 1.0, "eighth": 0.5, "16th": 0.25, "32nd": 0.125}
 _DAMAGED = "the MusicXML file is damaged ({}); export it again from the notation program"
 
@@ -231,7 +231,7 @@ class _Reader:
         return _Sung(
             begin,
             length,
-            _STEPS[step] + alter + 12 * (octave + 1) + self._transposed,
+            STEPS[step] + alter + 12 * (octave + 1) + self._transposed,
             item.findtext("voice") or "1",
             any(tie.get("type") == "stop" for tie in item.findall("tie")),
             lyrics,

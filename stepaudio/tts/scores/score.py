@@ -24,7 +24,7 @@ MOST_SECONDS = 1800
 TEMPI = (10.0, 400.0)
 """Quarter notes a minute that can be sung; marks outside are errors of the file."""
 
-_STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
+STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _NAMES = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
 
 
@@ -272,7 +272,7 @@ def pitch_of(name: str) -> int | None:
     if found[4]:
         return int(found[4])
     shift = sum(1 if sign in "#♯" else -1 for sign in found[2])
-    return 12 * (int(found[3]) + 1) + _STEPS[found[1].upper()] + shift
+    return 12 * (int(found[3]) + 1) + STEPS[found[1].upper()] + shift
 
 
 def name_of(pitch: int) -> str:
@@ -327,11 +327,19 @@ def plain(text: str) -> Score:
                 )
             if not beats:
                 raise ScoreError(
-                    f"line {place}: write how many beats it lasts, more than 0, as in 'C4 1 Hel-'"
+                    f"line {place}: write how many beats it lasts, more than 0 and below 10000, as in "
+                    "'C4 1 Hel-'"
                 )
             if pitch is not None:
                 notes.append(Note(beat, beats, pitch, tuple(syllable(word) for word in rest[1:])))
             beat += beats
+    if len({len(note.lyrics) for note in notes if note.lyrics}) > 1 or any(
+        len(note.lyrics) > len(notes) for note in notes
+    ):
+        raise ScoreError(
+            "the words are longer than the notes: a line is one note, and further syllables on it are those "
+            "of further verses, as many on every line; give each syllable a line"
+        )
     if not notes:
         raise ScoreError("the text has no notes; a line such as 'C4 1 Hel-' is one: pitch, beats, syllable")
     return make(title, tempi, [Part("voice", tuple(notes))], bar=bar)
