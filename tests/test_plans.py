@@ -74,7 +74,7 @@ def test_a_change_is_heard():
         (lambda p: first(p).update(lengths=[1.5] * 7), "whole numbers"),
         (lambda p: first(p)["pitch"].pop(), "pitch: 40 frames of 25 ms want 80 numbers"),
         (lambda p: first(p).update(pitch=[9e9] * 80), "pitch: numbers must lie between"),
-        (lambda p: first(p).update(gain=["loud"] * 80), "no number"),
+        (lambda p: first(p).update(gain=["loud"] * 80), "list of numbers"),
         (lambda p: first(p).update(stretch=100), "stretch"),
         (lambda p: first(p).update(heard=[5, 5]), "heard"),
         (lambda p: first(p).update(words=[["x", 5, 2]]), "words"),
