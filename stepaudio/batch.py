@@ -256,7 +256,7 @@ class Workshop:
 
     def __init__(self, target: Path, source: str, data: bytes) -> None:
         self.folder = target.with_name(target.name + ".parts")
-        self._source, self._digest = source, hashlib.sha256(data).hexdigest()
+        self.source, self._digest = source, hashlib.sha256(data).hexdigest()
         _make_folder(self.folder)
         self._lock = _locked(self.folder / "lock", target)
         sweep(target.parent, target.name)
@@ -279,7 +279,7 @@ class Workshop:
             before = json.loads(note.read_text())["sha256"]
         except (OSError, ValueError, LookupError, TypeError):
             before = self._digest
-        write_text(note, json.dumps({"input": self._source, "sha256": self._digest}) + "\n")
+        write_text(note, json.dumps({"input": self.source, "sha256": self._digest}) + "\n")
         return before != self._digest
 
     def make(self, reader: Reader, part: Part, manner: Manner) -> None:
@@ -347,6 +347,10 @@ def _make_parts(
     for _ in work(todo, lambda part: shop.make(reader, part, manner), workers, stop):
         done += 1
         on_progress(done, total)
+    problems = [one.problem for part in parts for one in shop.said(part)]
+    if problems and all(problems):
+        shop.clear()
+        raise TextError(f"nothing of {shop.source} can be said, so no audio was written: {problems[0]}")
 
 
 # --- books --------------------------------------------------------------------------------------------------
@@ -367,6 +371,8 @@ def read_aloud(
 ) -> Report:
     """Read a book into one file with chapters, or into a folder with a file a chapter and a playlist.
 
+    What cannot be said is silent, and the report tells of it.
+
     Args:
         target: the file, or with ``split`` the folder, which is made.
         source, data: name and bytes of what the book was read from.
@@ -376,6 +382,7 @@ def read_aloud(
         on_progress: called with the parts done and the parts there are.
 
     Raises:
+        TextError: nothing can be said; nothing is written.
         ConfigError, StepAudioError: as ``files.check_writable`` and ``Engine.say``; what is done is kept.
     """
     if split is None:

@@ -18,7 +18,7 @@ from stepaudio.batch import Manner, Piece, Said, captions_of, do_jobs, dub, read
 from stepaudio.containers import MOST_CHAPTERS
 from stepaudio.core.audio import AudioChunk
 from stepaudio.core.clauses import Clause, Mark
-from stepaudio.core.errors import ConfigError, ModelMissing
+from stepaudio.core.errors import ConfigError, ModelMissing, TextError
 from stepaudio.documents import CHAPTER_MS, Book, Chapter, Cue, Paragraph, read_book
 from stepaudio.engine import Engine
 from stepaudio.files import read_audio
@@ -141,16 +141,30 @@ def test_a_change_costs_only_the_parts_that_changed(tmp_path, monkeypatch):
     assert len(spoken(other_voice)) > 60
 
 
-def test_what_cannot_be_said_is_told_and_the_rest_goes_on(tmp_path):
-    class Choosy(Talker):
-        def speak(self, clause: Clause, **options) -> Iterator[Speech]:
-            if "bad" not in clause.text:
-                yield from super().speak(clause, **options)
+class Choosy(Talker):
+    """Has no words for what is bad."""
 
+    def speak(self, clause: Clause, **options) -> Iterator[Speech]:
+        if "bad" not in clause.text:
+            yield from super().speak(clause, **options)
+
+
+def test_what_cannot_be_said_is_told_and_the_rest_goes_on(tmp_path):
     made = aloud(Choosy(), book("Good.\n\nbad\n\nGood."), tmp_path / "b.wav", captions=("json",))
     assert made.problems == ["“bad”: there is nothing in the text that can be spoken"]
     told = json.loads((tmp_path / "b.json").read_text())
     assert [segment["text"] for segment in told["segments"]] == ["C1", "Good.", "Good."]
+
+
+def test_where_nothing_can_be_said_there_is_no_file(tmp_path):
+    silent = Book("T", "", (Chapter("", (Paragraph("bad"), Paragraph("bad, too"))),))
+    for options in ({}, {"split": ".wav"}, {"captions": ("srt",)}):
+        with pytest.raises(TextError, match="nothing of b.md can be said, so no audio was written: there is"):
+            aloud(Choosy(), silent, tmp_path / "b.wav", **options)
+    with pytest.raises(TextError, match="nothing of c.srt can be said"):
+        cues = [Cue(0, 500, "bad"), Cue(1000, 1500, "bad")]
+        dub(engine(Choosy()), cues, tmp_path / "c.wav", PLAIN, source="c.srt", data=b"")
+    assert not list(tmp_path.iterdir())
 
 
 def test_two_runs_on_one_file(tmp_path):
