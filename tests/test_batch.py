@@ -159,9 +159,9 @@ def test_what_cannot_be_said_is_told_and_the_rest_goes_on(tmp_path):
 def test_where_nothing_can_be_said_there_is_no_file(tmp_path):
     silent = Book("T", "", (Chapter("", (Paragraph("bad"), Paragraph("bad, too"))),))
     for options in ({}, {"split": ".wav"}, {"captions": ("srt",)}):
-        with pytest.raises(TextError, match="nothing of b.md can be said, so no audio was written: there is"):
+        with pytest.raises(TextError, match=r"nothing of b\.md can be said, so no audio was written"):
             aloud(Choosy(), silent, tmp_path / "b.wav", **options)
-    with pytest.raises(TextError, match="nothing of c.srt can be said"):
+    with pytest.raises(TextError, match=r"nothing of c\.srt can be said"):
         cues = [Cue(0, 500, "bad"), Cue(1000, 1500, "bad")]
         dub(engine(Choosy()), cues, tmp_path / "c.wav", PLAIN, source="c.srt", data=b"")
     assert not list(tmp_path.iterdir())
