@@ -100,12 +100,12 @@ def listen(engine: Engine, recording: Audio) -> Recording:
 
 
 def check_consent(
-    engine: Engine, given: Audio, request: ConsentRequest, recording: Recording, now_s: float
-) -> tuple[AudioChunk, dict[str, Any]]:
-    """Whether a consent is what was asked for, by the voice of the recording.
+    engine: Engine, given: AudioChunk, request: ConsentRequest, recording: Recording, now_s: float
+) -> dict[str, Any]:
+    """Whether a consent, at 16 kHz, is what was asked for, by the voice of the recording.
 
     Returns:
-        The consent at 16 kHz, and what is to be known of it later.
+        What is to be known of it later.
 
     Raises:
         AudioError: it is another sentence or another voice; the message says what to record.
@@ -114,8 +114,7 @@ def check_consent(
     from stepaudio.recognition.enrolment import speech_of
     from stepaudio.recognition.speakers import SAME, similarity
 
-    audio = _read(engine, given)
-    speech = speech_of(audio, engine.vad, CONSENT_LEAST_S)
+    speech = speech_of(given, engine.vad, CONSENT_LEAST_S)
     heard = engine.transcribe(speech, language=request.language).text
     consent.check(request, heard, now_s)
     likeness = similarity(engine.speakers.embed(speech), recording.embedding)
@@ -124,13 +123,12 @@ def check_consent(
             f"the consent is read by another voice than the recording's (likeness {likeness:.2f}; one "
             f"voice has {SAME} and more); the speaker of the recording must read it, best in the same place"
         )
-    facts = {
+    return {
         "phrase": request.phrase,
         "heard": heard,
         "likeness": round(likeness, 3),
         "given_s": round(now_s),
     }
-    return audio, facts
 
 
 def find(
@@ -208,8 +206,9 @@ def clone(
     bank = engine.voice_bank
     bank.check_new(name)
     request = asked_consent(bank)
+    audio = _read(engine, given)  # before the long work: it may be no audio
     heard = listen(engine, recording)
-    audio, agreed = check_consent(engine, given, request, heard, now_s)
+    agreed = check_consent(engine, audio, request, heard, now_s)
     found = find(engine, heard, on_progress)
     character = engine.kokoro.measured(found.character)
     facts = {

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from stepaudio import cloning as service
+from stepaudio import config
 from stepaudio.core.audio import AudioChunk
-from stepaudio.core.errors import ConfigError
+from stepaudio.core.errors import AudioError, ConfigError
+from stepaudio.engine import Engine
 from stepaudio.tts.timbre import BANDS, Melody, bands, equaliser, melody_of, spectrum_of
 from stepaudio.tts.voicebank import VoiceBank
 
@@ -116,6 +118,16 @@ def test_a_consent_is_asked_for_before_it_is_given(tmp_path: Path) -> None:
     (bank.folder / ".consent.json").write_text(json.dumps({"language": "en"}))
     with pytest.raises(ConfigError, match="stepaudio voices consent"):
         service.asked_consent(bank)
+
+
+def test_a_consent_that_cannot_be_read_is_told_before_the_recording_is_heard(
+    tmp_path: Path, monkeypatch
+) -> None:
+    engine = Engine(config.load(None, {}, {"tts.voices": str(tmp_path)}).config)
+    service.ask_consent(engine.voice_bank, "en", 1000.0)
+    monkeypatch.setattr(service, "listen", lambda *of: pytest.fail("the recording was heard"))
+    with pytest.raises(AudioError, match=r"none\.wav: there is no such file"):
+        service.clone(engine, "anna", buzz(steps(120)), tmp_path / "none.wav", 1001.0)
 
 
 # The search

@@ -12,6 +12,12 @@ def test_unknown_offers_the_nearest_names():
 
 def test_unknown_lists_what_there_is_when_nothing_is_near():
     assert str(unknown("language", "%%", ["en", "zh"])) == "no language named '%%'; there are: en, zh"
+    assert str(unknown("dialect", "klingon", ["ja", "ko"])) == "no dialect named 'klingon'; there are: ja, ko"
+    many = [f"v{i:02}" for i in range(54)]
+    assert str(unknown("voice", "bob", many)).endswith(
+        "there are: " + ", ".join(many[:12]) + ", … and 42 more"
+    )
+    assert "more" not in str(unknown("voice", "bob", many[:12]))
 
 
 def test_backend_errors_say_whether_to_try_again():

@@ -87,7 +87,8 @@ class BackendError(StepAudioError):
 def unknown(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     """A ``ConfigError`` for a name that is not there, which offers the nearest ones that are."""
     known = list(known)
-    near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.4)
+    near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.6)
     near += [k for k in known if name and name.lower() in k.lower() and k not in near][: 3 - len(near)]
-    hint = f"did you mean {', '.join(near)}?" if near else f"there are: {', '.join(known[:12])}"
+    more = f", … and {len(known) - 12} more" if len(known) > 12 else ""
+    hint = f"did you mean {', '.join(near)}?" if near else f"there are: {', '.join(known[:12])}{more}"
     return ConfigError(f"no {kind} named {name!r}; {hint}")
