@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from stepaudio import cli, config
+from stepaudio.cli import speech
 from stepaudio.core.audio import AudioChunk
 from stepaudio.core.errors import BackendError
 from stepaudio.core.style import SpeechStyle
 from stepaudio.engine import Engine
-from stepaudio.files import write_audio
+from stepaudio.files import WRITES, write_audio
 from tests.fakes import FakeLLM, FakeRecognizer, FakeSpeaker
 
 LOUD = np.full(16_000, 0.1, np.float32)
@@ -178,7 +179,9 @@ def test_say_reads_books_subtitles_and_jobs(fakes, here, capsys):
         (["-f", "question.wav"], 2, "--type"),
         (["-f", "a.txt", "-o", "-"], 2, "name it with -o"),
         (["-f", "a.txt", "-o", "a.xyz"], 2, ".wav"),
-        (["-f", "a.txt", "--split", "-o", "question.wav"], 2, "is a file"),
+        (["-f", "a.txt", "--split", "-o", "a.srt"], 2, "is a file"),
+        (["-f", "a.txt", "--split", "-o", "a.Mp3"], 2, "--split makes a folder, and a.Mp3 looks like a file"),
+        (["-f", "a.txt", "--type", "jobs", "-o", "question.wav"], 2, "--format wav"),
         (["-f", "a.txt", "--show", "spoken"], 2, "--show"),
         (["-f", "a.srt", "--split"], 2, "that have chapters"),
         (["-f", "a.srt", "-o", "a.wav", "--captions", "srt"], 2, "written over a.srt"),
@@ -205,6 +208,10 @@ def test_bad_usage_of_say(fakes, here, capsys, arguments, status, says):
     assert run("say", *arguments) == status
     assert says in capsys.readouterr().err
     assert sorted(here.rglob("*.*")) == before
+
+
+def test_formats_of_files_are_those_that_can_be_written():
+    assert [f".{name}" for name in speech.FORMATS] == list(WRITES)
 
 
 def test_control_c_while_a_file_is_read_says_how_to_go_on(fakes, here, capsys, monkeypatch):

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from stepaudio.engine import Engine
     from stepaudio.tts.base import Speech
 
-_FORMATS = ("wav", "flac", "ogg", "opus", "mp3", "m4a", "m4b")
+FORMATS = ("wav", "flac", "ogg", "opus", "mp3", "m4a", "m4b")
+"""Those of ``files.WRITES``, which would take the help of every command longer to import."""
 
 
 def add_commands(commands: Any) -> None:
@@ -84,7 +85,7 @@ def add_commands(commands: Any) -> None:
     )
     say.add_argument("--split", action="store_true", help="a file a chapter, and a playlist, in a folder")
     say.add_argument(
-        "--format", choices=_FORMATS, help="of files without a name in a folder (default: mp3; of lines wav)"
+        "--format", choices=FORMATS, help="of files without a name in a folder (default: mp3; of lines wav)"
     )
     say.add_argument("--jobs", type=positive, metavar="N", help="threads (default: one a processor)")
     say.add_argument(
@@ -262,6 +263,7 @@ def _is_document(name: str) -> bool:
 def _plan_of_work(options: argparse.Namespace) -> tuple[Kind, Path, str]:
     """What is read, where the speech goes, and how files without a name end."""
     from stepaudio.documents import kind_of
+    from stepaudio.files import WRITES
 
     source, kind = Path(options.file), options.type or kind_of(options.file)
     ending = f".{options.format or ('wav' if kind in ('jobs', 'subtitles') else 'mp3')}"
@@ -279,6 +281,12 @@ def _plan_of_work(options: argparse.Namespace) -> tuple[Kind, Path, str]:
         raise ConfigError("what is read from a file goes to a file: name it with -o")
     if options.split and kind in ("jobs", "subtitles"):
         raise ConfigError("--split is for works that have chapters: text, Markdown, EPUB")
+    if in_folder and target.suffix.lower() in WRITES and not target.is_dir():
+        made_by = "--split" if options.split else "a list of jobs"
+        raise ConfigError(
+            f"{made_by} makes a folder, and {target} looks like a file: name it with -o without the ending, "
+            f"and the kind of the files in it with --format {target.suffix.lower()[1:]}"
+        )
     if in_folder and target.exists() and not target.is_dir():
         raise ConfigError(f"{target} is a file: the results go to a folder; name one with -o")
     if not in_folder and source.resolve() in (
