@@ -19,7 +19,7 @@ from stepaudio.core.conversation import Message, ToolCall, ToolChoice, ToolSpec
 from stepaudio.core.errors import StepAudioError
 from stepaudio.core.style import NO_STYLE, SpeechStyle
 from stepaudio.core.tagged import TagReader, Token, Unknown
-from stepaudio.llm.base import LLM, Finished, Sampling, TextDelta
+from stepaudio.llm.base import LLM, Finished, PromptRead, Sampling, TextDelta
 from stepaudio.threads import iterate_in_thread
 from stepaudio.tts.base import Speech
 
@@ -79,7 +79,7 @@ class Done:
     error: StepAudioError | None = None
 
 
-ResponseEvent = TextDelta | ClauseStarted | AudioDelta | Spoken | ToolCalled | Done
+ResponseEvent = PromptRead | TextDelta | ClauseStarted | AudioDelta | Spoken | ToolCalled | Done
 
 
 async def respond(
@@ -132,6 +132,8 @@ async def respond(
                     match event:
                         case TextDelta(text):
                             await pass_on(tags.push(text))
+                        case PromptRead():
+                            await emit(event)
                         case ToolCall():
                             await emit(ToolCalled(event))
                         case Finished():

@@ -12,7 +12,7 @@ from stepaudio.core.audio import AudioChunk
 from stepaudio.core.clauses import Clause, Mark
 from stepaudio.core.conversation import Message, ToolCall, ToolSpec
 from stepaudio.core.errors import unknown
-from stepaudio.llm.base import Finished, LLMEvent, Reads, Sampling, TextDelta
+from stepaudio.llm.base import Finished, LLMEvent, PromptRead, Reads, Sampling, TextDelta
 from stepaudio.recognition.base import Transcript
 from stepaudio.tts.base import Speech, Voice
 
@@ -24,7 +24,7 @@ class FakeLLM:
 
     reads: frozenset[Reads] = frozenset({"text"})
 
-    def __init__(self, *script: str | Exception | ToolCall | Finished) -> None:
+    def __init__(self, *script: str | Exception | ToolCall | PromptRead | Finished) -> None:
         self.script = script
         self.asked: list[list[Message]] = []
         self.said = 0

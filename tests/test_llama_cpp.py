@@ -17,7 +17,7 @@ import pytest
 from stepaudio.core.conversation import CUT_MARK, Message, ToolCall, ToolSpec
 from stepaudio.core.errors import BackendError, ConfigError
 from stepaudio.llm import llama_cpp
-from stepaudio.llm.base import Finished, Sampling, TextDelta
+from stepaudio.llm.base import Finished, PromptRead, Sampling, TextDelta
 from stepaudio.llm.llama_cpp import LlamaCpp
 
 QUESTION = [Message("system", "be brief"), Message("user", "hello")]
@@ -99,9 +99,11 @@ def ask(llm: LlamaCpp, messages: list[Message] | None = None, **sampling: Any) -
 
 def test_an_answer_streams_and_ends_with_usage(llm: LlamaCpp, fake: type[FakeServer]) -> None:
     progress = {"choices": [{"finish_reason": None, "delta": {"role": "assistant", "content": None}}]}
-    fake.chunks = [progress, delta("Hel"), delta("lo."), *end()]
+    read = progress | {"prompt_progress": {"total": 20, "cache": 12, "processed": 20, "time_ms": 63}}
+    fake.chunks = [read, progress, delta("Hel"), delta("lo."), *end()]
     events = ask(llm, max_tokens=50, temperature=0.5, seed=7)
-    assert events == [TextDelta("Hel"), TextDelta("lo."), Finished("stop", 20, 12, 2)]
+    assert events[0] == PromptRead(20, 12)
+    assert events[1:] == [TextDelta("Hel"), TextDelta("lo."), Finished("stop", 20, 12, 2)]
     (request,) = fake.requests
     assert [message["content"] for message in request["messages"]] == ["be brief", "hello"]
     assert (request["max_tokens"], request["temperature"], request["seed"]) == (50, 0.5, 7)

@@ -885,6 +885,7 @@ def test_the_end_of_a_session():
     assert types(talk.new)[-2:] == ["error", "CloseSession"]
     assert talk.new[-2]["error"]["code"] == "session_expired" and talk.commands[-1].code == 1000
     done = [e["response"] for e in talk.new[:-1] if isinstance(e, dict) and e["type"] == "response.done"]
+    assert all(r["usage"]["total_tokens"] == 0 for r in done)
     assert [(r["status"], r["status_details"]["error"]["code"]) for r in done] == 2 * [
         ("failed", "session_expired")
     ]

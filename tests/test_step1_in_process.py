@@ -17,7 +17,7 @@ import torch
 from stepaudio.core.codes import FIRST_ID, AudioCodes
 from stepaudio.core.conversation import Message
 from stepaudio.core.errors import BackendError, ConfigError, ModelMissing
-from stepaudio.llm.base import Finished, Sampling, TextDelta
+from stepaudio.llm.base import Finished, PromptRead, Sampling, TextDelta
 from stepaudio.llm.step1 import tiny
 from stepaudio.llm.step1.in_process import Step1Chat, draw
 
@@ -45,15 +45,18 @@ def codes(groups: int, seed: int = 0) -> AudioCodes:
 
 def answer(llm: Step1Chat, messages: list[Message], session: str = "", **sampling) -> tuple[str, Finished]:
     async def run() -> tuple[str, Finished]:
-        text, end = "", None
+        text, read, end = "", None, None
         settings = Sampling(**{"max_tokens": 24, "temperature": 0.7, "seed": 3} | sampling)
         async for event in llm.generate(messages, settings, session=session):
             match event:
+                case PromptRead():
+                    read = event
                 case TextDelta():
                     text += event.text
                 case Finished():
                     end = event
         assert end is not None
+        assert read == PromptRead(end.prompt_tokens, end.cached_tokens)
         return text, end
 
     return asyncio.run(run())
@@ -95,8 +98,8 @@ def test_an_answer_that_is_not_wanted_ends(llm: Step1Chat):
         many = Sampling(max_tokens=200, temperature=0.7, seed=0)
         async with aclosing(llm.generate([SYSTEM, Message("user", "hi")], many, session="a")) as events:
             async for event in events:
-                assert isinstance(event, TextDelta)
-                return event.text
+                if isinstance(event, TextDelta):
+                    return event.text
         return ""
 
     assert asyncio.run(run())

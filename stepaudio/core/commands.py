@@ -130,12 +130,12 @@ class ResponseTimed:
 
     Attributes:
         timings_ms: as in ``ResponseFinished``.
-        usage: None: not known yet.
+        usage: as far as it is known.
     """
 
     response_id: str
     timings_ms: Mapping[str, float]
-    usage: TokenUsage | None = None
+    usage: TokenUsage = field(default_factory=TokenUsage)
 
 
 @dataclass(frozen=True, slots=True)

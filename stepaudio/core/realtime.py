@@ -742,7 +742,12 @@ class RealtimeSession:
             out.append(StopResponse(answer.id))
             if answer.state is State.OPEN:
                 end = ResponseFinished(
-                    answer.id, "failed", error_code="session_expired", error_message=EXPIRED_MESSAGE
+                    answer.id,
+                    "failed",
+                    answer.timed.usage,
+                    answer.timed.timings_ms,
+                    error_code="session_expired",
+                    error_message=EXPIRED_MESSAGE,
                 )
                 out += answer.finish(end)
         self._closed = True

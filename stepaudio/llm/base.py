@@ -37,6 +37,18 @@ class TextDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptRead:
+    """The prompt was read, the first token comes: the cost of an answer that is broken off before its end.
+
+    Attributes:
+        prompt_tokens, cached_tokens: as in ``Finished``.
+    """
+
+    prompt_tokens: int
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The answer is over.
 
@@ -53,7 +65,7 @@ class Finished:
     completion_tokens: int = 0
 
 
-LLMEvent = TextDelta | ToolCall | Finished
+LLMEvent = PromptRead | TextDelta | ToolCall | Finished
 
 
 class LLM(Protocol):
@@ -72,6 +84,8 @@ class LLM(Protocol):
         deadline: float = math.inf,
     ) -> AsyncGenerator[LLMEvent, None]:
         """Answer the conversation: ``TextDelta`` …, ``ToolCall`` …, then one ``Finished``.
+
+        Engines of our own begin with ``PromptRead``; a server tells what it counted at the end.
 
         A conversation that outgrows the context is shortened by whole turns (``conversation.fit``).
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from stepaudio.core.conversation import Message, ToolChoice, ToolSpec, fit
 from stepaudio.core.errors import BackendError, ConfigError
-from stepaudio.llm.base import Finished, LLMEvent, Reads, Sampling, TextDelta
+from stepaudio.llm.base import Finished, LLMEvent, PromptRead, Reads, Sampling, TextDelta
 from stepaudio.llm.calls import CallReader, check_choice
 from stepaudio.llm.gguf import check_gguf
 from stepaudio.llm.prompt import render_as_text, write_call
@@ -148,11 +148,16 @@ class LlamaCpp:
             request["grammar"] = _grammar(tools, "none" if told else tool_choice)
         reader = CallReader([tool.name for tool in tools])
         reason = "stop"
+        read: dict[str, int] | None = None  # of the prompt, until it is told
         async with aclosing(self._chunks(request, session, deadline)) as chunks:
             async for chunk in chunks:
+                read = chunk.get("prompt_progress") or read
                 for choice in chunk.get("choices", ()):
                     reason = choice["finish_reason"] or reason
                     text = choice["delta"].get("content") or ""
+                    if text and read:
+                        yield PromptRead(read["total"], read["cache"])
+                        read = None
                     if tools:
                         ended = choice["finish_reason"] not in (None, "length")
                         for event in reader.push(text, ended):

@@ -19,7 +19,7 @@ from stepaudio.core import commands as act
 from stepaudio.core.audio import AudioChunk, float_to_pcm16, pcm16_to_float
 from stepaudio.core.clauses import Clause, Mark
 from stepaudio.core.resampling import SincResampler
-from stepaudio.llm.base import TextDelta
+from stepaudio.llm.base import PromptRead, TextDelta
 from stepaudio.respond import AudioDelta, ClauseStarted, Done, ResponseEvent, Spoken, ToolCalled
 from stepaudio.server.pacing import Pacer
 from stepaudio.timeline import Timeline
@@ -121,6 +121,7 @@ class Answer:
         self._spans: deque[_Span] = deque()
         self._others: deque[act.ResponseText | act.ResponseToolCall] = deque()
         self._end: act.ResponseFinished | None = None
+        self._usage = act.TokenUsage()  # until now
         self._waited_s = 0.0
 
     def release(self) -> None:
@@ -146,8 +147,12 @@ class Answer:
         """More was made."""
         self.progress = self._clock()
         match event:
+            case PromptRead(tokens, cached):
+                self._usage = replace(self._usage, input_text=tokens, cached=cached)
             case TextDelta(text):
                 self.timeline.stamp("first_token")
+                # A token each, but for signs of several tokens and tags, which are no text.
+                self._usage = replace(self._usage, output_text=self._usage.output_text + 1)
                 if self.command.modality == "text":
                     self._others.append(act.ResponseText(self.id, text))
             case ClauseStarted():
@@ -164,7 +169,7 @@ class Answer:
             case ToolCalled(call):
                 self._others.append(act.ResponseToolCall(self.id, call.call_id, call.name, call.arguments))
             case Done():
-                self._finish(_end(self.id, event))
+                self._finish(_end(self.id, event, self._usage))
             case _:
                 assert_never(event)
 
@@ -174,7 +179,7 @@ class Answer:
 
     def fail(self) -> None:
         """The rest will not come. What was made is still heard."""
-        self._finish(act.ResponseFinished(self.id, "failed", error_message=FAILED))
+        self._finish(act.ResponseFinished(self.id, "failed", self._usage, error_message=FAILED))
 
     def _finish(self, end: act.ResponseFinished) -> None:
         self._end = end
@@ -195,7 +200,8 @@ class Answer:
         if self._end is not None and self.pacer.is_done and not self.told:
             self.told = True
             yield replace(self._end, timings_ms=self.receipt())
-        timed = act.ResponseTimed(self.id, self.receipt(), self._end.usage if self._end else None)
+        usage = self._end.usage if self._end else self._usage
+        timed = act.ResponseTimed(self.id, self.receipt(), usage)
         if timed != self._timed and not self.told:
             self._timed = timed
             yield timed
@@ -247,8 +253,7 @@ class Answer:
         return act.ResponseAudio(self.id, chunk, span.clause, tuple(marks))
 
 
-def _end(response_id: str, done: Done) -> act.ResponseFinished:
-    usage = act.TokenUsage()
+def _end(response_id: str, done: Done, usage: act.TokenUsage) -> act.ResponseFinished:
     if (finished := done.finished) is not None:
         usage = act.TokenUsage(
             input_text=finished.prompt_tokens,

@@ -24,6 +24,7 @@ from stepaudio.core.conversation import Message, is_summary
 from stepaudio.core.errors import AudioError, BackendError
 from stepaudio.core.realtime import RealtimeSession
 from stepaudio.core.wishes import granted
+from stepaudio.llm.base import PromptRead
 from stepaudio.recognition.base import Transcript
 from stepaudio.server.recorder import Recorder, ids, replay
 from stepaudio.server.talk import HUNG_S, Talk
@@ -502,14 +503,17 @@ def test_a_client_that_leaves_in_mid_answer_leaves_nothing_behind():
 
 def test_only_little_more_is_made_than_will_soon_be_heard():
     async def main() -> None:
-        llm = FakeLLM(*(f"This is sentence number {n} of many. " for n in range(40)))
+        llm = FakeLLM(PromptRead(30, 10), *(f"This is sentence number {n} of many. " for n in range(40)))
         async with Stage(llm=llm) as stage:
             await stage.hear(QUESTION)
             await stage.until("response.output_audio.delta")
             await stage.hear("." * 100)
             assert len(stage.voice.ahead) < 4  # clauses of 3.5 s
             await stage.send("response.cancel")
-            assert stage.of("response.done")[0]["response"]["status"] == "cancelled"
+            response = stage.of("response.done")[0]["response"]
+            assert response["status"] == "cancelled"
+            assert (response["usage"]["input_tokens"], response["usage"]["output_tokens"]) == (30, llm.said)
+            assert response["usage"]["input_token_details"]["cached_tokens"] == 10
 
     run(main)
 

@@ -23,7 +23,7 @@ from stepaudio import checkpoint
 from stepaudio.core.codes import FIRST_ID
 from stepaudio.core.conversation import Message, ToolChoice, ToolSpec, fit
 from stepaudio.core.errors import BackendError, ConfigError
-from stepaudio.llm.base import Finished, LLMEvent, Reads, Sampling, TextDelta
+from stepaudio.llm.base import Finished, LLMEvent, PromptRead, Reads, Sampling, TextDelta
 from stepaudio.llm.calls import CallReader, check_choice
 from stepaudio.llm.prompt import render, render_as_text
 from stepaudio.llm.step1 import network as networks
@@ -123,6 +123,8 @@ class Step1Chat:
                 if token == END_OF_TURN_ID:
                     ended = True
                     break
+                if not written:
+                    yield PromptRead(len(ids), cached)
                 written.append(token)
                 text = self._tokenizer.decode(written).lstrip()
                 if text.endswith("\ufffd"):  # a part of a character
