@@ -23,7 +23,7 @@ from stepaudio.core.errors import StepAudioError
 from stepaudio.server import auth
 from stepaudio.server.auth import ANONYMOUS, Auth, Caller
 from stepaudio.server.errors import ApiError, refusal
-from stepaudio.server.limits import JSON_BYTES, MB, Admission
+from stepaudio.server.limits import JSON_BYTES, MB, Admission, too_large
 from stepaudio.server.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -79,9 +79,9 @@ class Guard:
     ) -> None:
         self._app, self._auth, self._admission, self._metrics = app, auth, admission, metrics
         self._hosts, self._origins = hosts, origins
-        self._body_limits = {
-            "/v1/audio/transcriptions": upload_bytes + MB,
-            "/v1/chat/completions": upload_bytes * 4 // 3 + MB,
+        self._body_limits = {  # and what is said of them
+            "/v1/audio/transcriptions": (upload_bytes + MB, upload_bytes, "audio"),
+            "/v1/chat/completions": (upload_bytes * 4 // 3 + MB, upload_bytes, "audio"),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,9 +100,9 @@ class Guard:
                 if scope["type"] == "http" and scope["method"] == "OPTIONS" and origin is not None:
                     await out.preflight()
                     return
-                limit = self._body_limits.get(scope["path"], JSON_BYTES)
+                limit, told, what = self._body_limits.get(scope["path"], (JSON_BYTES, JSON_BYTES, "request"))
                 if scope["type"] == "http":
-                    receive = out.bounded(receive, headers, limit)
+                    receive = out.bounded(receive, headers, limit, too_large(told, what))
                 scope.setdefault("state", {})["request_id"] = request_id
                 await self._app(scope, receive, out)
             except StepAudioError as error:
@@ -196,10 +196,10 @@ class _Out:
         await self({"type": f"{prefix}http.response.start", "status": error.status, "headers": headers})
         await self({"type": f"{prefix}http.response.body", "body": body})
 
-    def bounded(self, receive: Receive, headers: Mapping[str, str], limit: int) -> Receive:
-        """The body as it comes, or ``ApiError`` 413 as soon as it is known to be too long (bytes)."""
-        message = f"the request is larger than {limit / MB:.0f} MB; send less at once"
-        too_long = ApiError(413, message, code="request_too_large")
+    def bounded(
+        self, receive: Receive, headers: Mapping[str, str], limit: int, too_long: ApiError
+    ) -> Receive:
+        """The body as it comes, or ``too_long`` as soon as it is known to have more than ``limit`` bytes."""
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length) > limit:
             raise too_long

@@ -44,6 +44,12 @@ BUCKETS = 10_000
 """Callers whose rate is remembered."""
 
 
+def too_large(most_bytes: int, what: str = "request") -> ApiError:
+    """The refusal of what has more bytes than are taken."""
+    message = f"the {what} is larger than {most_bytes / MB:g} MB; send less at once"
+    return ApiError(413, message, code="request_too_large")
+
+
 # What this machine can hold
 
 

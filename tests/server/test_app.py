@@ -325,9 +325,11 @@ def test_a_talk_in_mid_answer_is_closed_with_1001_at_the_deadline(fake_engine):
 
 
 def test_too_large_is_refused(fake, http):
-    sound = {"file": ("bomb.wav", bytes(100_000_000))}
-    refused = http.post("/v1/audio/transcriptions", files=sound, data={"model": "m"})
-    assert refused.status_code == 413 and refused.json()["error"]["code"] == "request_too_large"
+    for size in (25_000_001, 100_000_000):  # below and above what any body may have
+        sound = {"file": ("bomb.wav", bytes(size))}
+        refused = http.post("/v1/audio/transcriptions", files=sound, data={"model": "m"})
+        assert refused.status_code == 413 and refused.json()["error"]["code"] == "request_too_large"
+        assert "audio is larger than 25 MB" in refused.json()["error"]["message"]
     # Of a body that does not say how long it is, no more is kept than is allowed.
     speech = [b"POST /v1/audio/speech HTTP/1.1", b"Host: localhost", b"Content-Type: application/json"]
     chunk = b"100000\r\n" + b"x" * 0x100000 + b"\r\n"

@@ -18,7 +18,7 @@ from stepaudio.core.errors import StepAudioError
 from stepaudio.recognition.base import RATE, Segment, Transcript, Word
 from stepaudio.recognition.formats import write
 from stepaudio.server.errors import ApiError, invalid
-from stepaudio.server.limits import MB
+from stepaudio.server.limits import MB, too_large
 from stepaudio.server.rest.shared import WHENEVER, WORK, Serving, sse, streamed
 
 if TYPE_CHECKING:
@@ -78,13 +78,9 @@ async def create_transcription(
             code="unsupported_value",
         )
     language = language_code(service, language)
-    if file.size is not None and file.size > service.settings.upload_mb * MB:
-        raise ApiError(
-            413,
-            f"the file is larger than {service.settings.upload_mb:g} MB; send a part of it",
-            code="file_too_large",
-            param="file",
-        )
+    most_bytes = int(service.settings.upload_mb * MB)
+    if file.size is not None and file.size > most_bytes:
+        raise too_large(most_bytes, "audio")
     data = await file.read()
     if not data:
         raise ApiError(400, "the file is empty", code="invalid_value", param="file")
