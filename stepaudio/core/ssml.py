@@ -406,7 +406,7 @@ class _Document:
             case "ordinal":
                 if not re.fullmatch(r"\d{1,9}", text):
                     raise self._error(f"say-as ordinal needs a whole number, not {text!r}")
-                return f"{int(text)}{_suffix(int(text))}" if english else f"第{int(text)}"
+                return f"{int(text)}{ordinal_ending(int(text))}" if english else f"第{int(text)}"
             case "telephone":
                 if not re.fullmatch(r"\+?[\d ()./-]*\d[\d ()./-]*", text):
                     raise self._error(f"say-as telephone needs a telephone number, not {text!r}")
@@ -447,17 +447,17 @@ class _Document:
         if not english:
             return "".join(f"{n}{unit}" for n, unit in ((year, "年"), (month, "月"), (day, "日")) if n)
         said = " ".join(
-            [*([_MONTHS[month - 1]] if month else []), *([f"{day}{_suffix(day)}"] if day else [])]
+            [*([MONTHS[month - 1]] if month else []), *([f"{day}{ordinal_ending(day)}"] if day else [])]
         )
         return ", ".join([*([said] if said else []), *([str(year)] if year else [])])
 
 
 _DATES = ("mdy", "dmy", "ymd", "md", "dm", "ym", "my", "y", "m", "d")
-_MONTHS = ("January February March April May June July August September October November December").split()
+MONTHS = ("January February March April May June July August September October November December").split()
 
 
-def _suffix(number: int) -> str:
-    """ "st" of "1st"."""
+def ordinal_ending(number: int) -> str:
+    """ "st" of "1st", "th" of "12th"."""
     if number // 10 % 10 == 1:
         return "th"
     return {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
