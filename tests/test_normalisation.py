@@ -44,6 +44,9 @@ I may 5 times | I may five times
 at 5:30 p.m. today | at five thirty PM today
 at 3 a.m. We left | at three AM. We left
 14:05, 2:00 | fourteen oh five, two o'clock
+1,5 kg and -2,25 °C | one point five kilograms and minus two point two five degrees Celsius
+1,2,5 kg, 1,500 kg | one, two, five kilograms, one thousand five hundred kilograms
+€1,50-2,50 or 12,5 € | one point five zero to two euros fifty cents or twelve euros fifty cents
 5kg, 10 lbs, 20 km/h | five kilograms, ten pounds, twenty kilometers per hour
 -5°C | minus five degrees Celsius
 3 m², 256GB, 1 mph | three square meters, two hundred fifty six gigabytes, one mile per hour
@@ -73,6 +76,8 @@ report_final.pdf | report underscore final dot PDF
 test.abc | test dot abc
 Henry VIII, Chapter IV, World War II | Henry the eighth, Chapter four, World War two
 Sam and I | Sam and I
+He lives on Elm St. | He lives on Elm Street.
+on 42nd St. The house by St. Mary's. | on forty second Street. The house by saint Mary's.
 Dr. Smith of Elm St. near St. Mary's | doctor Smith of Elm Street near saint Mary's
 e.g. this, i.e. that, etc. | for example, this, that is, that, et cetera.
 NASA vs. FBI | NASA versus FBI
@@ -89,8 +94,10 @@ C++ and C# | C plus plus and C sharp
 Q&A, AT&T | Q and A, AT and T
 #HappyNewYear from @elon | hashtag Happy New Year from at elon
 #1 | number one
-he/she and/or me | he slash she and or me
+he/she and/or me | he or she and or me
+S/he said his/her, not they/them | she or he said his or her, not they slash them
 24/7 since 9/11 | twenty four seven since nine eleven
+20/20 or 20/40 vision, 20/40 | twenty twenty or twenty forty vision, twenty fortieths
 the score was 3-2 | the score was three to two
 my_var_name | my var name
 mother-in-law's | mother-in-law's

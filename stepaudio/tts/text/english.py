@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from stepaudio.core.ssml import MONTHS, ordinal_ending
 from stepaudio.tts.text.english_numbers import (
     ONES,
     TENS,
@@ -24,10 +25,7 @@ from stepaudio.tts.text.tables import either, rows, table, words
 
 # --- tables ------------------------------------------------------------------------------------
 
-_FULL_MONTHS = "January February March April May June July August September October November December".split()
-_MONTHS = (
-    {m[:3].lower(): m for m in _FULL_MONTHS} | {m.lower(): m for m in _FULL_MONTHS} | {"sept": "September"}
-)
+_MONTHS = {m[:3].lower(): m for m in MONTHS} | {m.lower(): m for m in MONTHS} | {"sept": "September"}
 _DAYS = {d[:3]: d for d in "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()}
 _DAYS |= {"Tues": "Tuesday", "Thur": "Thursday", "Thurs": "Thursday", "Weds": "Wednesday"}
 _DAYS_OF_TWO = {d[:2]: d for d in "Monday Tuesday Wednesday Thursday Friday".split()}
@@ -58,11 +56,17 @@ _ABBREVIATIONS_THAT_END = set(
     "etc. a.m. p.m. inc. ltd. corp. jr. sr. al. ph.d. b.c. a.d. u.s.a. d.c.".split()
 )
 
+_PAIRS = (
+    "he/she she/he him/her her/him his/her her/his his/hers hers/his himself/herself herself/himself"
+).split()
+"""Not "she/her", which names the forms of one word."""
+
 # --- rules -------------------------------------------------------------------------------------
 
 _BIG = "hundred|thousand|million|billion|trillion"
 _PARTS_OF_PATTERNS = {
     "n": r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+",  # 1,234.5  12  .5
+    "comma": r"\d{1,3},\d{1,2}(?!\d|[.,]\d)",  # 1,5 as in Europe
     "l": r"A-Za-zÀ-ÖØ-öø-ɏḀ-ỿ",  # inside a character class
     "end": r"(?![A-Za-zÀ-ÖØ-öø-ɏḀ-ỿ\d])",
     "big": _BIG,
@@ -184,6 +188,11 @@ _always(
 )
 
 
+@_rule("digit", r"(?<!/)20/(20(?![\d/])|\d{2,3}(?=\s(?:vision|eyesight)\b))")
+def _eyesight(match: re.Match[str]) -> str:
+    return f"twenty {cardinal(match.group(1))}"
+
+
 @_rule("digit", r"(40[13])\(?([kKbB])\)?(?![A-Za-z])")
 def _pension(match: re.Match[str]) -> str:
     return f"{digits(match.group(1), 'oh')} {match.group(2).upper()}"
@@ -201,7 +210,7 @@ def _date(day: str, month: str, year_text: str, day_first: bool) -> str | None:
     """Words of a date in figures; None if there is no such day."""
     if not 1 <= int(month) <= 12 or not 1 <= int(day) <= 31:
         return None
-    name = _FULL_MONTHS[int(month) - 1]
+    name = MONTHS[int(month) - 1]
     said = digits(year_text, "oh") if len(year_text) == 2 and year_text[0] == "0" else year(year_text)
     return f"the {ordinal(int(day))} of {name} {said}" if day_first else f"{name} {ordinal(int(day))} {said}"
 
@@ -318,7 +327,7 @@ def _day_month(match: re.Match[str]) -> list[Piece] | None:
     if not 1 <= int(day) <= 31 or (month in ("may", "mar", "march") and not year_text):
         return None  # "5 may be enough"
     # The full stop of "Sept." belongs to the month, that of "July." to the sentence.
-    of_month = dot and month.capitalize() not in _FULL_MONTHS and after(match, 3).strip()
+    of_month = dot and month.capitalize() not in MONTHS and after(match, 3).strip()
     if dot and not of_month:
         year_text = None
     end = match.end(3) if of_month else match.end(2)
@@ -402,6 +411,16 @@ def _direction(match: re.Match[str]) -> str:
 # Money
 
 
+def _point(amount: str) -> str:
+    """ "1,5" -> "1.5": a comma that no three digits follow is a decimal one."""
+    return amount.replace(",", ".") if re.fullmatch(r"\d{1,3},\d{1,2}", amount) else amount
+
+
+def _in_a_list(match: re.Match[str]) -> bool:
+    """ "1,2,5 kg" is three numbers."""
+    return bool(re.search(r"\d,$", before(match, 2)))
+
+
 def _amount(text: str, sign: str, magnitude: str | None) -> str:
     """ "3.50", "$" -> "three dollars fifty cents"; with a magnitude "three point five million dollars"."""
     one, many, *parts = _CURRENCY[sign]
@@ -421,25 +440,27 @@ def _amount(text: str, sign: str, magnitude: str | None) -> str:
     return " ".join(said)
 
 
-@_rule("sign", r"()(<currency>)\s?(<n>)(?:\s?[-–~]\s?(<n>)(?!\d))?<magnitude><per>")
+@_rule("sign", r"()(<currency>)\s?(<comma>|<n>)(?:\s?[-–~]\s?(<comma>|<n>)(?!\d))?<magnitude><per>")
 @_rule("letter", r"(US|C|CA|A|AU|HK|S|NZ|NT|R)(\$)\s?(<n>)(?:\s?[-–~]\s?(<n>))?<magnitude><per>")
 @_rule("letter", r"()(<code>|Rs\.?)\s?(<n>)()<magnitude>()")
 def _money(match: re.Match[str]) -> str:
     country, sign, amount, upper, magnitude, per = match.groups()
     sign = _CODES.get(sign, sign)
-    said = _amount(upper or amount, sign, magnitude)
+    said = _amount(_point(upper or amount), sign, magnitude)
     if upper:
-        said = f"{number(amount)} to {said}"
+        said = f"{number(_point(amount))} to {said}"
     if country:
         one, many = _CURRENCY[sign][:2]
         said = re.sub(rf"\b({many}|{one})\b", rf"{_COUNTRIES[country]} \1", said, count=1)
     return said + (f" per {_PER[per]}" if per else "")
 
 
-@_rule("digit", r"(<n>)\s?(<big>|[kKmMbB]n?|tn)?\s?([€£¥₹₩元]|<code>(?![A-Za-z]))")
-def _money_behind(match: re.Match[str]) -> str:
+@_rule("digit", r"(<n>|<comma>)\s?(<big>|[kKmMbB]n?|tn)?\s?([€£¥₹₩元]|<code>(?![A-Za-z]))")
+def _money_behind(match: re.Match[str]) -> str | None:
     amount, magnitude, sign = match.groups()
-    return _amount(amount, _CODES.get(sign, sign), magnitude)
+    if "," in amount and _in_a_list(match):
+        return None
+    return _amount(_point(amount), _CODES.get(sign, sign), magnitude)
 
 
 @_rule("digit", r"(<n>)\s?¢")
@@ -499,8 +520,7 @@ def _ordinal(match: re.Match[str]) -> str | None:
     text = match.group(1).replace(",", "")
     if len(text) > 12:
         return None
-    right = "th" if int(text) // 10 % 10 == 1 else {"1": "st", "2": "nd", "3": "rd"}.get(text[-1], "th")
-    return ordinal(text) if right == match.group(2).lower() else None
+    return ordinal(text) if ordinal_ending(int(text)) == match.group(2).lower() else None
 
 
 @_rule("digit", r"(\d{4}|\d0)'?s(?![A-Za-z\d])", r"(\d{4})\ss(?![A-Za-z\d])")
@@ -529,20 +549,20 @@ def _measure_of_many(match: re.Match[str]) -> list[Piece]:
 
 @_rule(
     "digit",
-    r"()(<n>)\s?(<unit>)(?:/(<per_name>))?(?:(?<=[a-z])\.(?=[,;)]|\s[a-z])|<end>)".replace(
+    r"()(<n>|<comma>)\s?(<unit>)(?:/(<per_name>))?(?:(?<=[a-z])\.(?=[,;)]|\s[a-z])|<end>)".replace(
         "<per_name>", either(_PER)
     ),
 )
-@_rule("sign", r"(-)(<n>)\s?(<unit>)(?:/(<per_name>))?<end>".replace("<per_name>", either(_PER)))
+@_rule("sign", r"(-)(<n>|<comma>)\s?(<unit>)(?:/(<per_name>))?<end>".replace("<per_name>", either(_PER)))
 def _measure(match: re.Match[str]) -> str | None:
     minus, amount, unit, per = match.groups()
-    if minus and not _can_be_negative(match):
+    if (minus and not _can_be_negative(match)) or ("," in amount and _in_a_list(match)):
         return None
     lone_letter = unit in ("m", "V", "N", "W", "J", "L", "h", "g", "l") and not per
     if lone_letter and after(match, 1) in ("-", "'", "’"):
         return None
     one, many = _UNITS[unit]
-    said = f"{number(amount)} {one if amount in ('1', '1.0', '1.00') else many}"
+    said = f"{number(_point(amount))} {one if amount in ('1', '1.0', '1.00') else many}"
     return ("minus " if minus else "") + said + (f" per {_PER[per]}" if per else "")
 
 
@@ -641,9 +661,14 @@ def _doctorate(_: re.Match[str]) -> str:
     return "PhD"
 
 
-@_rule("letter", r"St\.(?=\s[a-z]|[,;]|$)")
+_BEGINS_SENTENCE = "The|He|She|It|We|They|You|This|That|There|I|In|On|At|And|But"
+
+
+@_rule("letter", rf"St\.(?=\s[a-z]|[,;:!?)\"”]|\s*$|\s(?:{_BEGINS_SENTENCE})\s)")
 def _named_street(match: re.Match[str]) -> str | None:
-    return "Street" if re.search(r"\b[A-Z][a-z]+ $", before(match)) else None
+    """Not "St. Mary", nor "St. Elsewhere" after a name."""
+    named = re.search(r"\b(?:[A-Z][a-z]+|\d+(?:st|nd|rd|th)) $", before(match))
+    return "Street" + _stop(match, match.group()) if named else None
 
 
 @_rule("letter", rf"({either(_TITLES)})\.?(?=\s[A-Z][\w.])(?![A-Za-z])")
@@ -721,6 +746,12 @@ def _formula(match: re.Match[str]) -> str:
 
 
 _rule("letter", r"[<l>]+\d+[<l>\d]*")(_serial)
+
+
+@_rule("letter", rf"(?i:{either(_PAIRS)})(?![<l>\d/])", r"[sS]/he(?![<l>\d/])")
+def _either(match: re.Match[str]) -> str:
+    """he/she: either of the two."""
+    return re.sub("^s/", "she/", match.group(), flags=re.I).replace("/", " or ")
 
 
 @_rule("letter", r"[<l>\d]{1,60}(?:_[<l>\d]{1,60}){1,20}")
