@@ -979,7 +979,7 @@ def diagnose(config: Config) -> list[dict[str, Any]]:
     memory, disk = available_memory(), shutil.disk_usage(_existing(store.root)).free
     row(
         "memory",
-        memory is None or memory > 1_700_000_000,
+        memory is None or memory > SMALL_MEMORY,
         "unknown" if memory is None else f"{memory / 1e9:.1f} GB free",
     )
     row("disk", disk > 1_000_000_000, f"{disk / 1e9:.1f} GB free for {store.root}")

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from stepaudio.bench import measures
-from stepaudio.bench.scores import Errors
 from stepaudio.core.audio import AudioChunk
 
 RATE = 24_000
@@ -136,15 +135,6 @@ def test_differences_of_mel_spectra():
     other.samples[12_000:] *= 2
     found = measures.mel_differences(one, other)
     assert found[:40].max() == 0 and found[60:].max() == pytest.approx(6.02, abs=0.01)
-
-
-# Words
-
-
-def test_tones_do_not_count_and_syllables_do():
-    assert measures.pinyin_errors("我们一起去。", "我门意气渠") == Errors(0, 5)
-    assert measures.pinyin_errors("我们一起去", "我们一起吃") == Errors(1, 5)
-    assert measures.pinyin_errors("今天是5月", "今天是五月") == Errors(0, 5)
 
 
 # Quality

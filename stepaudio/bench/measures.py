@@ -18,9 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from stepaudio.bench.scores import Errors, errors, normalise
+from stepaudio.bench.scores import Errors, errors
 from stepaudio.core.audio import AudioChunk, resample
-from stepaudio.core.distance import edit_distance
 from stepaudio.core.errors import ConfigError
 from stepaudio.engine import Engine
 from stepaudio.recognition.base import RATE
@@ -396,15 +395,3 @@ class Judge:
     @cached_property
     def _dnsmos(self) -> Dnsmos:
         return Dnsmos(self.engine.store.path("dnsmos"), self.engine.config.recognition.threads)
-
-
-def pinyin_errors(text: str, heard: str) -> Errors:
-    """Mandarin syllables, tones left out, that were heard wrong: what tones alone change does not count."""
-    said, got = (_syllables(line) for line in (text, heard))
-    return Errors(edit_distance(said, got), len(said))
-
-
-def _syllables(text: str) -> list[str]:
-    from pypinyin import lazy_pinyin
-
-    return lazy_pinyin(normalise(text, "zh"))

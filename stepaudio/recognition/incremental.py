@@ -99,11 +99,6 @@ class GrowingTranscript:
         return self._last is not None and self._done_ms >= self._spoken_ms
 
     @property
-    def spoken_ms(self) -> int:
-        """Where the last speech ended, from the start of the turn."""
-        return self._spoken_ms
-
-    @property
     def length_ms(self) -> int:
         """Of the audio so far."""
         return self._samples * 1000 // RATE
