@@ -67,6 +67,7 @@ class Invariants:
         self.parts: dict[str, str] = {}  # item: its deltas
         self.items: set[str] = set()
         self.done_items: set[str] = set()
+        self.cut: set[str] = set()
 
     def server(self, event: dict[str, Any]) -> None:
         SDK.validate_python(event)
@@ -98,7 +99,14 @@ class Invariants:
         elif kind == "conversation.item.done":
             assert event["item"]["id"] in self.items
         elif kind == "response.output_item.done":
-            self.done_items.add(event["item"]["id"])
+            item = event["item"]
+            self.done_items.add(item["id"])
+            if item["type"] == "message" and item["id"] not in self.cut:
+                said = "".join(part.get("transcript") or part.get("text", "") for part in item["content"])
+                told = self.parts.get(item["id"], "")
+                assert said == told or (item["status"] == "incomplete" and told.startswith(said))
+        elif kind == "conversation.item.truncated":
+            self.cut.add(event["item_id"])
         elif kind in ("response.output_audio_transcript.delta", "response.output_text.delta"):
             assert event["delta"]
             self.parts[event["item_id"]] = self.parts.get(event["item_id"], "") + event["delta"]
@@ -232,11 +240,20 @@ def play(talk: Talk, line: dict[str, Any]) -> list[dict[str, Any]]:
     return [kept(output) for output in out if not isinstance(output, AppendAudio)]
 
 
+def octets(audio: str) -> str:
+    return f"{len(base64.b64decode(audio))} octets"
+
+
 def kept(output: Any) -> dict[str, Any]:
     """An output as a golden talk keeps it: audio by its length, commands by what matters of them."""
     match output:
         case {"type": "response.output_audio.delta"}:
-            return {**output, "delta": f"{len(base64.b64decode(output['delta']))} octets"}
+            return {**output, "delta": octets(output["delta"])}
+        case {"type": "conversation.item.retrieved", "item": {"content": content} as item}:
+            content = [
+                part | {"audio": octets(part["audio"])} if "audio" in part else part for part in content
+            ]
+            return {**output, "item": item | {"content": content}}
         case dict():
             return output
         case StartResponse(response_id=response_id, draft=draft):

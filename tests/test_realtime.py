@@ -732,21 +732,102 @@ def test_audio_that_comes_as_an_item_is_written_down():
     item = {"type": "message", "role": "user", "id": "a", "content": [part]}
     talk.client("conversation.item.create", item=item)
     assert types(talk.new) == [*ADDED, "Transcribe"]
+    assert "audio" not in talk.new[0]["item"]["content"][0]
     assert talk.new[-1].audio.seconds == 0.05
     talk.feed(Transcribed("a", "Hello"))
     assert asked(ask(talk, "b"))[0] == ("user", "Hello")
-    assert "audio" not in talk.item("a")["content"][0]
+    assert talk.item("a")["content"] == [{**part, "transcript": "Hello"}]
     talk.client("conversation.item.create", item={**item, "id": "b", "content": [{**part, "audio": "*"}]})
     assert talk.error()["code"] == "invalid_value"
     told = {**item, "id": "c", "content": [{**part, "transcript": "Known"}, {"type": "input_audio"}]}
     assert types(talk.client("conversation.item.create", item=told)) == ADDED
 
 
-def test_pictures_are_not_seen():
+@pytest.mark.parametrize("octets", [0, 5_000_000])
+def test_pictures_are_taken_and_not_seen(octets):
     talk = Talk(TEXT)
-    content = [{"type": "input_image", "image_url": "data:,"}, {"type": "input_text", "text": "What is it?"}]
+    picture = {"type": "input_image", "image_url": "data:image/png;base64," + "A" * octets}
+    content = [picture, {"type": "input_text", "text": "What is it?"}]
     talk.client("conversation.item.create", item={"type": "message", "role": "user", "content": content})
+    assert talk.new[0]["item"]["content"][0] == {"type": "input_image", "detail": "auto"}
     assert asked(ask(talk, "b"))[0] == ("user", "(a picture that you cannot see)\nWhat is it?")
+
+
+# Audio that is retrieved
+
+
+def noise(ms: float, octet: int = 48, seed: int = 0) -> bytes:
+    return random.Random(seed).randbytes(int(ms * octet))
+
+
+def test_what_was_committed_can_be_heard_again_to_the_octet():
+    talk = Talk(MANUAL)
+    sent = noise(400)
+    for start in range(0, len(sent), 777):  # halves of samples, too
+        talk.client("input_audio_buffer.append", audio=base64.b64encode(sent[start : start + 777]).decode())
+    talk.client("input_audio_buffer.commit")
+    assert "audio" not in talk.new[1]["item"]["content"][0]
+    (part,) = talk.item(talk.new[0]["item_id"])["content"]
+    assert base64.b64decode(part["audio"]) == sent
+    talk.client("session.update", session=listening(format={"type": "audio/pcmu"}))
+    call = noise(200, 8)
+    talk.client("input_audio_buffer.append", audio=base64.b64encode(call).decode())
+    talk.client("input_audio_buffer.commit")
+    (part,) = talk.item(talk.new[0]["item_id"])["content"]
+    assert base64.b64decode(part["audio"]) == call
+
+
+def test_what_the_vad_committed_can_be_heard_again():
+    talk = Talk()
+    talk.hear(QUESTION)
+    start, stop, committed = (
+        next(e for e in talk.said if e["type"].endswith(name))
+        for name in ("speech_started", "speech_stopped", "buffer.committed")
+    )
+    (part,) = talk.item(committed["item_id"])["content"]
+    assert len(base64.b64decode(part["audio"])) == 48 * (stop["audio_end_ms"] - start["audio_start_ms"])
+
+
+def test_of_an_answer_what_was_heard_can_be_heard_again():
+    talk = Talk()
+    response_id = answered(talk)
+    item_id = next(e["item_id"] for e in talk.said if e["type"] == SOUNDED)
+    sent = b"".join(base64.b64decode(e["delta"]) for e in talk.said if e["type"] == SOUNDED)
+    talk.feed(Played(response_id, 250))
+    talk.client("response.cancel")
+    (part,) = talk.item(item_id)["content"]
+    assert base64.b64decode(part["audio"]) == sent[: 48 * 250]
+    talk.client("conversation.item.truncate", item_id=item_id, content_index=0, audio_end_ms=0)
+    assert talk.item(item_id)["content"] == [{"type": "output_audio", "audio": "", "transcript": ""}]
+
+
+def test_audio_that_is_kept_has_its_bounds(monkeypatch):
+    monkeypatch.setattr(realtime, "MAX_SOUND", 48 * 200)
+    monkeypatch.setattr(items, "MAX_SOUND", 48 * 200)
+    monkeypatch.setattr(items, "SOUNDS", 48 * 350)
+    talk = Talk(MANUAL)
+    ids = []
+    for ms in (201, 200, 150, 100):
+        talk.client("input_audio_buffer.append", audio=pcm(ms))
+        talk.client("input_audio_buffer.commit")
+        ids.append(talk.new[0]["item_id"])
+    kept = [len(base64.b64decode(talk.item(id)["content"][0].get("audio", ""))) // 48 for id in ids]
+    assert kept == [0, 0, 150, 100]  # too long; too old
+    talk.hear(1000 * ".")
+    assert len(talk.session._recent) <= 48 * 200 + 1
+
+
+def test_long_texts_are_refused():
+    talk = Talk(TEXT)
+    part = {"type": "input_text", "text": "x" * 150_000}
+    item = {"type": "message", "role": "user", "content": [part, part]}
+    talk.client("conversation.item.create", item=item)
+    assert talk.error()["param"] == "item.content"
+    item["content"] = [part]
+    talk.client("response.create", response={"input": 30 * [item]})
+    assert talk.error()["param"] == "response.input"
+    talk.client("session.update", session={"tracing": {"group_id": "x" * 1_000_000}})
+    assert talk.error()["code"] == "invalid_value"
 
 
 # Functions

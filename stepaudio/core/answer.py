@@ -137,7 +137,10 @@ class Answer:
         for mark in marks:
             out += self._word(mark, clause.text)
         self._samples += len(chunk.samples)
+        assert self.message is not None
+        self.message.sent_ms = self.sent_ms
         for octets in _pieces(chunk.samples, self.terms.format):
+            self.message.sounds(octets)
             delta = base64.b64encode(octets).decode()
             out.append(wire.OutputAudioDelta(**self._part(), delta=delta))
         return out
@@ -287,7 +290,8 @@ class Answer:
             return []
         out: list[wire.ServerEvent] = []
         if self.terms.modality == "audio":
-            entry.sent_ms = self.sent_ms
+            if self._items is not None:
+                self._items.sounded(entry)
             out += [
                 wire.OutputAudioDone(**self._part()),
                 wire.TranscriptDone(**self._part(), transcript=self._text),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -12,6 +14,7 @@ from stepaudio.core.protocol import (
     FunctionCall,
     FunctionCallOutput,
     InputAudio,
+    InputImage,
     InputText,
     Item,
     OutputAudio,
@@ -23,6 +26,12 @@ from stepaudio.core.protocol import (
 MAX_ITEMS = 4096
 MAX_CHARS = 4_000_000
 """Of all items together: an hour of talk has about 500 items and 50,000 characters."""
+
+MAX_SOUND = 640_000
+"""Octets of audio of one item that are kept to be retrieved (13 s of PCM): as base64, they go into a frame of
+1 MiB, which is the most that some clients take. Of a longer item none is kept."""
+SOUNDS = 2_000_000
+"""Octets of audio that all items keep together. The oldest lose theirs first."""
 
 SILENT = "…"
 """What the model is told of a turn in which the user said nothing until the idle timeout."""
@@ -41,6 +50,7 @@ class Entry:
         sent_ms: of its audio.
         heard_ms: where its hearing ended; None: it was heard, or will be.
         turn: of the user's words, where they lie in the input audio; None once they are written down.
+        sound: its audio, as it was on the wire; None: it is too long, or too old.
     """
 
     item: Item
@@ -49,6 +59,7 @@ class Entry:
     sent_ms: float = 0.0
     heard_ms: float | None = None
     turn: AudioTurn | None = None
+    sound: bytearray | None = field(default_factory=bytearray)
 
     @property
     def id(self) -> str:
@@ -83,6 +94,27 @@ class Entry:
         ]
         self.item = self.item.model_copy(update={"content": content})
 
+    def sounds(self, octets: bytes) -> None:
+        """More of its audio."""
+        if self.sound is not None:
+            self.sound += octets
+            if len(self.sound) > MAX_SOUND:
+                self.sound = None
+
+    def whole(self) -> Item:
+        """The item with its audio, as far as that is kept: of an answer, what was heard."""
+        if not self.sound or isinstance(self.item, FunctionCall | FunctionCallOutput | SystemMessage):
+            return self.item
+        octets = self.sound
+        if self.heard_ms is not None and self.interrupted:
+            octets = octets[: int(len(octets) * self.heard_ms / self.sent_ms) // 2 * 2]
+        audio = base64.b64encode(octets).decode()
+        content = [
+            part.model_copy(update={"audio": audio}) if isinstance(part, InputAudio | OutputAudio) else part
+            for part in self.item.content
+        ]
+        return self.item.model_copy(update={"content": content})
+
     def chars(self) -> int:
         """Length of the text that it holds."""
         match self.item:
@@ -101,6 +133,7 @@ class Items:
         self._entries: dict[str, Entry] = {}
         self._order: list[str] = []
         self._sizes: dict[str, int] = {}  # characters, when added
+        self._sounding: deque[Entry] = deque()  # those that keep audio, the oldest first
 
     def __contains__(self, item_id: object) -> bool:
         return item_id in self._entries
@@ -133,6 +166,13 @@ class Items:
         self._sizes[entry.id] = entry.chars()
         return self.previous(entry.id)
 
+    def sounded(self, entry: Entry) -> None:
+        """An item has all of its audio."""
+        if entry.sound:
+            self._sounding.append(entry)
+        while sum(len(entry.sound or b"") for entry in self._sounding) > SOUNDS:
+            self._sounding.popleft().sound = None
+
     def delete(self, item_id: str) -> None:
         """Forget an item."""
         self._order.remove(item_id)
@@ -141,6 +181,21 @@ class Items:
     def messages(self) -> list[Message | AudioTurn]:
         """The conversation as the model is told of it."""
         return messages([self._entries[item_id] for item_id in self._order])
+
+
+def bare(item: Item) -> Item:
+    """An item of a client's without audio and pictures, for which frames of ours have no room."""
+    if isinstance(item, FunctionCall | FunctionCallOutput | SystemMessage):
+        return item
+    content = [
+        part.model_copy(update={"audio": None})
+        if isinstance(part, InputAudio | OutputAudio)
+        else part.model_copy(update={"image_url": None})
+        if isinstance(part, InputImage)
+        else part
+        for part in item.content
+    ]
+    return item.model_copy(update={"content": content})
 
 
 def messages(entries: Sequence[Entry]) -> list[Message | AudioTurn]:

@@ -25,6 +25,9 @@ MAX_AUDIO_CHARS = 20 * 1024 * 1024
 MAX_TEXT = 200_000
 """Characters of one text that a client sends; a frame of ours stays under 1 MiB with it."""
 
+MAX_EVENT = 1_000_000
+"""Characters of an event that holds no audio and no picture: of settings, which are sent back."""
+
 MAX_METADATA = 16
 """Pairs in the metadata of a response."""
 
@@ -62,8 +65,12 @@ class InputAudio(Wire):
 
 
 class InputImage(Wire):
+    """Taken, since clients send what they have, but no model here sees it: ``image_url`` is not kept."""
+
     type: Literal["input_image"] = "input_image"
-    image_url: str = Field(max_length=MAX_TEXT)
+    image_url: str | None = Field(
+        default=None, max_length=MAX_AUDIO_CHARS, exclude_if=lambda value: value is None
+    )
     detail: Literal["auto", "low", "high"] = "auto"
 
 
@@ -73,7 +80,12 @@ class OutputText(Wire):
 
 
 class OutputAudio(Wire):
+    """``audio`` is base64 in the response's format."""
+
     type: Literal["output_audio"] = "output_audio"
+    audio: str | None = Field(
+        default=None, max_length=MAX_AUDIO_CHARS, exclude_if=lambda value: value is None
+    )
     transcript: str | None = Field(default=None, max_length=MAX_TEXT)
 
 
@@ -471,6 +483,9 @@ _CLIENT_EVENTS: dict[str, type[ClientEvent]] = {
 }
 
 
+_HOLD_AUDIO = (InputAudioBufferAppend, ConversationItemCreate, ResponseCreate)
+
+
 def parse_client_event(text: str | bytes) -> ClientEvent:
     """One text frame of a client.
 
@@ -495,6 +510,10 @@ def parse_client_event(text: str | bytes) -> ClientEvent:
     if model is None:
         known = ", ".join(f"'{name}'" for name in _CLIENT_EVENTS)
         raise ProtocolError(f"Unknown event type. Supported are: {known}.", "invalid_value", "type", event_id)
+    if len(text) > MAX_EVENT and model not in _HOLD_AUDIO:
+        raise ProtocolError(
+            f"The event has more than {MAX_EVENT} characters.", "invalid_value", None, event_id
+        )
     try:
         return model.model_validate(data)
     except ValidationError as error:

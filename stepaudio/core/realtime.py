@@ -46,7 +46,7 @@ from stepaudio.core.commands import (
 )
 from stepaudio.core.conversation import Message, ToolSpec
 from stepaudio.core.errors import ProtocolError
-from stepaudio.core.items import SILENT, Entry, Items, messages
+from stepaudio.core.items import MAX_CHARS, MAX_SOUND, SILENT, Entry, Items, bare, messages
 
 Output = wire.ServerEvent | Command
 Event = wire.ClientEvent | EngineEvent
@@ -106,6 +106,7 @@ class RealtimeSession:
         # The input audio.
         self._units = 0
         self._odd = b""  # half a sample
+        self._recent = bytearray()  # its last octets
         self._free_ms = 0  # end of the last item
         self._deaf_ms = 0  # speech before it was committed or cleared by the client
         self._speech: tuple[str, int] | None = None  # item and start of the turn that goes on
@@ -174,7 +175,7 @@ class RealtimeSession:
                 return self._create_item(event)
             case wire.ConversationItemRetrieve():
                 entry = self._entry(event.item_id, "item_retrieve_invalid_item_id")
-                return [wire.ItemRetrieved(event_id=self._event_id(), item=entry.item)]
+                return [wire.ItemRetrieved(event_id=self._event_id(), item=entry.whole())]
             case wire.ConversationItemTruncate():
                 return self._truncate(event)
             case wire.ConversationItemDelete():
@@ -233,6 +234,7 @@ class RealtimeSession:
             self._check_voice(settings.audio.output.voice, "session.audio.output.voice")
         if settings.audio.input.format != self.settings.audio.input.format:
             self._odd = b""
+            self._recent.clear()
         out: list[Output] = []
         changed, self.settings = settings != self.settings, settings
         out.append(wire.SessionUpdated(event_id=self._event_id(), session=settings))
@@ -287,10 +289,25 @@ class RealtimeSession:
                 "Invalid value for 'audio': it is not base64.", "invalid_value", "audio"
             ) from None
         chunk = self._decode(octets)
+        self._recent += octets
         if not len(chunk.samples):
             return []
         self._units += len(chunk.samples) * UNITS * 1000 // chunk.rate
+        kept = min(MAX_SOUND, self._octets_since(self.oldest_ms)) + len(self._odd)
+        del self._recent[: max(0, len(self._recent) - kept)]
         return [AppendAudio(chunk)]
+
+    def _octets_since(self, ms: int) -> int:
+        """Octets of the input audio from a moment on."""
+        audio_format = self.settings.audio.input.format
+        octet = 2 if isinstance(audio_format, wire.Pcm) else 1
+        return octet * ((self._units - ms * UNITS) * rate(audio_format) // (UNITS * 1000))
+
+    def _sound(self, start_ms: int, end_ms: int) -> bytes:
+        """The octets of a stretch of the input audio; none, if they are not all there."""
+        here = len(self._recent) - len(self._odd)
+        start, end = (here - self._octets_since(ms) for ms in (start_ms, end_ms))
+        return bytes(self._recent[start:end]) if start >= 0 else b""
 
     def _decode(self, octets: bytes) -> AudioChunk:
         audio_format = self.settings.audio.input.format
@@ -322,6 +339,7 @@ class RealtimeSession:
     def _clear(self) -> list[Output]:
         out = self._turn(turns.Clear())
         self._odd = b""
+        self._recent.clear()
         if self._speech is not None:
             self._partial.pop(self._speech[0], None)
             self._speech = None
@@ -338,6 +356,8 @@ class RealtimeSession:
             item_id = self._new_id("item")
         entry = self._user_audio(item_id)
         entry.turn = AudioTurn(start_ms, end_ms, item_id)
+        entry.sounds(self._sound(start_ms, end_ms))
+        self._items.sounded(entry)
         return [*out, *self._commit_item(entry, end_ms), self._transcribe(item_id, start_ms, end_ms)]
 
     def _user_audio(self, item_id: str) -> Entry:
@@ -436,32 +456,34 @@ class RealtimeSession:
             )
         entry, transcribe = self._new_entry(event.item, item_id)
         self._version += 1
+        self._items.sounded(entry)
         return [*self._added(entry, self._items.add(entry, after)), *transcribe]
 
     def _new_entry(self, item: wire.Item, item_id: str) -> tuple[Entry, list[Output]]:
         """An item of the client's, and the command to write down what it holds as audio alone."""
-        item = item.model_copy(update={"id": item_id, "status": "completed"})
-        entry = Entry(item)
+        entry = Entry(bare(item.model_copy(update={"id": item_id, "status": "completed"})))
+        if entry.chars() > wire.MAX_TEXT:
+            raise ProtocolError(
+                f"The item has more than {wire.MAX_TEXT} characters.", "invalid_value", "item.content"
+            )
         if not isinstance(item, wire.UserMessage):
             return entry, []
-        octets = b""
+        octets, sounds = b"", 0
         for part in item.content:
             if isinstance(part, wire.InputAudio) and part.audio is not None and part.transcript is None:
+                sounds += 1
                 try:
                     octets += base64.b64decode(part.audio, validate=True)
                 except ValueError:
                     raise ProtocolError("The audio is not base64.", "invalid_value", "item.content") from None
-        content = [
-            part.model_copy(update={"audio": None}) if isinstance(part, wire.InputAudio) else part
-            for part in item.content
-        ]
-        entry.item = item.model_copy(update={"content": content})
         odd, self._odd = self._odd, b""
         chunk = replace(self._decode(octets), start=0)
         self._odd = odd
         if not len(chunk.samples):
             return entry, []
         entry.turn = AudioTurn(0, 0, item_id)
+        if sounds == 1:
+            entry.sounds(octets)
         return entry, [self._transcribe(item_id, 0, 0, chunk)]
 
     def _truncate(self, event: wire.ConversationItemTruncate) -> list[Output]:
@@ -470,8 +492,6 @@ class RealtimeSession:
             raise ProtocolError("Only answers can be truncated.", "invalid_value", "item_id")
         out: list[Output] = []
         answer = next((a for a in self._answers.values() if a.message is entry), None)
-        if answer is not None:
-            entry.sent_ms = answer.sent_ms
         heard_ms, before = max(0, event.audio_end_ms), entry.item
         if entry.sent_ms:
             entry.cut(heard_ms)
@@ -597,6 +617,10 @@ class RealtimeSession:
                 entry, commands = self._new_entry(item, item.id or self._new_id("item"))
                 transcribe += commands
             entries.append(entry)
+        if sum(entry.chars() for entry in entries) > MAX_CHARS:
+            raise ProtocolError(
+                f"The input has more than {MAX_CHARS} characters.", "invalid_value", "response.input"
+            )
         return messages(entries), transcribe
 
     def _default(self) -> Answer | None:

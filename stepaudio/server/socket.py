@@ -44,6 +44,8 @@ BURST_S = 30.0
 """… after so much at once."""
 EVENT_S = 0.005
 """What any event counts for in this, at least: 400 a second."""
+RETRIEVED_S = 0.1
+"""What it counts for that an item is retrieved, which may hold 850 KB: 20 a second."""
 WIRE_BYTES_A_SECOND = 24_000 * 2 * 4 / 3  # of base64
 CLOSING_S = 2.0
 """For the last frames and the closing handshake."""
@@ -172,6 +174,8 @@ class Socket:
             self._drop()
             return
         line = wire.to_json(event)
+        if isinstance(event, wire.ItemRetrieved):  # small to ask for, large to answer
+            self._budget.wait_s(RETRIEVED_S, time.monotonic())
         self._metrics.events_total.labels(event.type).inc()
         if isinstance(event, wire.Error):
             self._metrics.errors_total.labels(event.error.code or "unknown").inc()
