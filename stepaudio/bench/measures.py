@@ -82,14 +82,12 @@ class PitchErrors:
         median: of the absolute difference, cents.
         percentile_90: the same.
         bias: median of the difference, cents; above 0: too high.
-        within_50: share of values within 50 cents.
         voiced: share of the asked voiced values that are voiced.
     """
 
     median: float
     percentile_90: float
     bias: float
-    within_50: float
     voiced: float
 
 
@@ -105,13 +103,12 @@ def pitch_errors(track: np.ndarray, asked: np.ndarray, step_s: float = PLAN_STEP
     inner, heard = _inner(wanted > 0), _inner(track > 0)
     both = inner & heard
     if not both.any():
-        return PitchErrors(float("nan"), float("nan"), float("nan"), 0.0, 0.0)
+        return PitchErrors(float("nan"), float("nan"), float("nan"), 0.0)
     off = cents(track[both], wanted[both])
     return PitchErrors(
         float(np.median(np.abs(off))),
         float(np.percentile(np.abs(off), 90)),
         float(np.median(off)),
-        float(np.mean(np.abs(off) <= 50)),
         float(np.mean(track[inner] > 0)),
     )
 
