@@ -210,6 +210,16 @@ def test_bad_usage_of_say(fakes, here, capsys, arguments, status, says):
     assert sorted(here.rglob("*.*")) == before
 
 
+def test_a_file_of_which_nothing_can_be_said_is_an_error(fakes, here, capsys):
+    Path("a.txt").write_text("Oh!")
+    before = sorted(here.rglob("*.*"))
+    fakes["speaker"] = FakeSpeaker(mute="Oh!")
+    assert run("say", "-f", "a.txt", "-o", "a.wav") == 1
+    said = capsys.readouterr()
+    assert "nothing of a.txt can be said, so no audio was written" in said.err and "speech" not in said.out
+    assert sorted(here.rglob("*.*")) == before
+
+
 def test_formats_of_files_are_those_that_can_be_written():
     assert [f".{name}" for name in speech.FORMATS] == list(WRITES)
 
