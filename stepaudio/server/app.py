@@ -48,6 +48,9 @@ PING_S = 20.0
 """Between pings, and longest wait for their answers (what the clients' own libraries use)."""
 GOODBYE_S = 2.5
 """For the closing handshakes of talks, at the end of the service."""
+STUCK_S = 120.0
+"""A piece of work that is not done after so long has hung: most are of some seconds of sound, and a machine
+that needs so long for 28 s of it (the longest piece of recognition) can hold no talk."""
 SPOKEN = 1000
 """Spoken answers whose words are remembered, so that a chat can refer to them by id."""
 SPOKEN_S = 3600
@@ -124,9 +127,14 @@ class Service:
 
     def status(self) -> dict[str, Any]:
         """What ``/ready`` and ``/v1/capacity`` tell."""
-        state = "closing" if self.admission.closing else "failed" if self.failure else "loading"
+        stuck = [gate.name for gate in (self.ears, self.voice) if gate.busy_s > STUCK_S]
+        if self.is_ready:
+            state = "stuck" if stuck else "ready"
+        else:
+            state = "closing" if self.admission.closing else "failed" if self.failure else "loading"
         return {
-            "status": "ready" if self.is_ready else state,
+            "status": state,
+            "stuck": stuck,
             "talks": self.admission.as_dict(),
             "paces": limits.as_dict(self.paces) if self.paces else None,
         }
@@ -326,7 +334,8 @@ def _add_status(app: FastAPI, service: Service) -> None:
 
     async def ready() -> Response:
         """Whether the models are loaded, and how many talks this machine holds."""
-        return JSONResponse(service.status(), 200 if service.is_ready else 503)
+        status = service.status()
+        return JSONResponse(status, 200 if status["status"] == "ready" else 503)
 
     async def capacity() -> dict[str, Any]:
         """How many talks this machine holds, and the speeds that this was reckoned from."""
@@ -336,7 +345,9 @@ def _add_status(app: FastAPI, service: Service) -> None:
         """Prometheus metrics."""
         return Response(service.metrics.text(), media_type=CONTENT_TYPE)
 
-    unready: dict[int | str, dict[str, Any]] = {503: {"description": "The models are being loaded."}}
+    unready: dict[int | str, dict[str, Any]] = {
+        503: {"description": "The models are being loaded, or one has hung."}
+    }
     text = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Metrics."}}
     app.add_api_route("/health", health, methods=["GET"], tags=["status"])
     app.add_api_route("/ready", ready, methods=["GET"], tags=["status"], responses=unready)

@@ -27,21 +27,28 @@ class Gate:
 
     Args:
         places: pieces of work at the same time, each on a thread of the gate's own.
-        name: of the threads.
+        name: of the gate, and of its threads.
         clock: seconds; deadlines are on it.
     """
 
     def __init__(self, places: int, name: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.name = name
         self._free = places
         self._clock = clock
         self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
         self._arrivals = itertools.count()
+        self._begun: dict[int, float] = {}  # when the pieces began that are under way
         self._threads = ThreadPoolExecutor(places, name)
 
     @property
     def waiting(self) -> int:
         """How many wait for a place."""
         return sum(not future.done() for _, _, future in self._waiting)
+
+    @property
+    def busy_s(self) -> float:
+        """For how long the oldest piece under way has been computed; a thread that hangs never ends."""
+        return max((self._clock() - begun for begun in self._begun.values()), default=0.0)
 
     @asynccontextmanager
     async def place(self, deadline: float) -> AsyncIterator[float]:
@@ -62,9 +69,12 @@ class Gate:
                 if future.done() and not future.cancelled():
                     self._leave()  # the place was given in the moment we were cancelled
                 raise
+        piece = next(self._arrivals)
+        self._begun[piece] = self._clock()
         try:
-            yield self._clock() - came
+            yield self._begun[piece] - came
         finally:
+            del self._begun[piece]
             self._leave()
 
     def _leave(self) -> None:

@@ -18,7 +18,7 @@ from websockets.sync.client import connect
 
 from stepaudio.core.errors import BackendError, ConfigError
 from stepaudio.server import auth
-from stepaudio.server.app import create_app
+from stepaudio.server.app import STUCK_S, create_app
 from stepaudio.server.auth import Key
 from stepaudio.server.limits import MEASURED_TOKENS
 from stepaudio.tts import voices
@@ -75,6 +75,18 @@ def test_alive_and_ready(http):
     assert ready.json()["talks"] == {"talks": 4, "open": 0, "free": 4}
     assert ready.json() == http.get("/v1/capacity").json()
     assert set(ready.json()["paces"]) == {"activity", "hearing", "speaking", "first_token_s", "tokens_per_s"}
+
+
+def test_a_model_that_hangs_is_told(fake, http):
+    begun = fake.service.voice._begun
+    begun[-1] = time.monotonic() - STUCK_S - 1
+    try:
+        ready = http.get("/ready")
+        assert ready.status_code == 503
+        assert (ready.json()["status"], ready.json()["stuck"]) == ("stuck", ["voice"])
+    finally:
+        del begun[-1]
+    assert http.get("/ready").status_code == 200
 
 
 def test_metrics_can_be_scraped(http):

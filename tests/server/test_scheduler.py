@@ -136,3 +136,24 @@ def test_leaving_early_closes_the_iterator():
 
     in_loop(main)
     assert closed == [True]
+
+
+def test_a_thread_that_hangs_is_noticed():
+    now, let_go = [0.0], threading.Event()
+
+    async def main() -> None:
+        gate = Gate(2, "test", lambda: now[0])
+        hung = asyncio.create_task(gate.run(let_go.wait, 0.0))
+        await asyncio.sleep(0)
+        now[0] = 100.0
+        assert await gate.run(lambda: 7, 0.0) == 7  # others come and go beside it
+        assert gate.busy_s == 100.0
+        hung.cancel()  # nobody waits for it any more, and still it has the thread
+        await asyncio.sleep(0)
+        assert gate.busy_s == 100.0
+        let_go.set()
+        await asyncio.gather(hung, return_exceptions=True)
+        assert gate.busy_s == 0.0
+        gate.close()
+
+    asyncio.run(main())
