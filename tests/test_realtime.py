@@ -123,6 +123,19 @@ def test_a_written_turn():
     ]
 
 
+def test_who_is_asked_twice_is_told_to_go_on():
+    talk = Talk(TEXT)
+    start = ask(talk)
+    talk.feed(ResponseText(start.response_id, "Hello."))
+    talk.feed(ResponseFinished(start.response_id))
+    talk.client("response.create")
+    again = talk.commands[-1]
+    assert asked(again)[1:] == [("assistant", "Hello."), ("system", realtime.GO_ON)]
+    talk.feed(ResponseFinished(again.response_id))
+    talk.client("response.create", response={"instructions": "Say goodbye."})
+    assert asked(talk.commands[-1])[2:] == [("assistant", "Hello."), ("system", "Say goodbye.")]
+
+
 def test_a_response_has_its_own_settings():
     talk = Talk({"instructions": "Be brief.", "tools": [{"name": "f"}], **MANUAL})
     start = ask(

@@ -66,6 +66,10 @@ KEEP_MS = 5_000
 HEARD_SLACK_MS = 20
 """An answer counts as heard this much before its end: clocks of two machines drift."""
 
+GO_ON = "Go on."
+"""What a model is told that is to speak again though nobody has spoken since, where the client does not say:
+asked with its own words last, a model (Qwen2.5) answers nothing."""
+
 EXPIRED_MESSAGE = "Your session has lasted as long as a session may. Open a new one."
 
 
@@ -572,6 +576,9 @@ class RealtimeSession:
         if params.conversation == "none":
             self._check_beside()
         said, transcribe = self._said(params)
+        last = said[-1] if said else None
+        if isinstance(last, Message) and last.role == "assistant" and not last.calls:
+            said = [*said, Message("system", params.instructions or GO_ON)]
         response_id = self._new_id("resp")
         out: list[Output] = []
         if params.conversation != "none":
