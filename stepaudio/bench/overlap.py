@@ -306,7 +306,7 @@ def _level(sound: np.ndarray, level_db: float = _LEVEL_DB) -> np.ndarray:
     """At a root mean square level (dB of full scale) over its loud frames; never clipped."""
     frames = sound[: len(sound) // 160 * 160].reshape(-1, 160)
     power = np.mean(frames**2, axis=1)
-    loud = power[power > np.max(power) / 1000]
+    loud = power[power >= np.max(power) / 1000]  # of silence: all
     gain = 10 ** (level_db / 20) / (np.sqrt(np.mean(loud)) + 1e-12)
     return (sound * min(gain, 0.99 / (np.max(np.abs(sound)) + 1e-12))).astype(np.float32)
 
