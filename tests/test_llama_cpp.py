@@ -169,7 +169,7 @@ def test_half_a_call_is_dropped_with_the_length_and_else_an_error(
 
 def test_a_schema_that_llama_cpp_cannot_follow(llm: LlamaCpp, fake: type[FakeServer]) -> None:
     fake.chunks = [{"error": {"code": 400, "message": "failed to parse grammar"}}]
-    with pytest.raises(BackendError, match="JSON schema"):
+    with pytest.raises(ConfigError, match="JSON schema"):
         ask_with_tools(llm)
 
 

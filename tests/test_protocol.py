@@ -190,7 +190,14 @@ def test_an_error_names_the_clients_event_and_repeats_nothing_of_it():
 def test_an_unknown_kind_of_item_is_answered_with_those_there_are():
     with pytest.raises(ProtocolError) as caught:
         parse_client_event('{"type": "conversation.item.create", "item": {"type": "mcp_call"}}')
-    assert str(caught.value).startswith("Invalid value for 'item.type'. Supported are: 'system', 'user'")
+    assert str(caught.value).startswith(
+        "Invalid value for 'item.type'. Supported are: 'message', 'function_call'"
+    )
+    with pytest.raises(ProtocolError) as caught:
+        parse_client_event(
+            '{"type": "conversation.item.create", "item": {"type": "message", "role": "developer"}}'
+        )
+    assert str(caught.value).endswith("Supported are: 'system', 'user', 'assistant'.")
 
 
 def test_a_long_key_does_not_make_a_long_error():
@@ -275,6 +282,13 @@ def test_settings_that_cannot_be_are_refused_by_name(patch, param):
     with pytest.raises(ProtocolError) as caught:
         updated(START, patch)
     assert caught.value.param == param
+
+
+def test_a_stored_prompt_is_refused_with_what_to_do():
+    settings = RealtimeSettings()
+    with pytest.raises(ProtocolError, match="kept at OpenAI; send their text as instructions"):
+        updated(settings, {"prompt": {"id": "pmpt_1"}})
+    assert updated(settings, {"prompt": None}) == settings
 
 
 def test_transcription_sessions_write_down_by_default():

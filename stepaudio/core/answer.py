@@ -184,9 +184,8 @@ class Answer:
             case "incomplete":
                 details = wire.StatusDetails(type="incomplete", reason=end.reason)
             case _:
-                error = wire.FailureDetails(
-                    type="server_error", code=end.error_code, message=end.error_message
-                )
+                kind = "invalid_request_error" if end.error_code == "invalid_value" else "server_error"
+                error = wire.FailureDetails(type=kind, code=end.error_code, message=end.error_message)
                 details = wire.StatusDetails(type="failed", error=error)
         out = [] if end.status == "failed" else self._rest_of_clause()
         out += self._close("completed" if end.status == "completed" else "incomplete")

@@ -303,12 +303,18 @@ class RealtimeSettings(Wire):
     max_output_tokens: MaxTokens = "inf"
     tracing: Literal["auto"] | dict[str, Any] | None = None
     truncation: Literal["auto", "disabled"] | RetentionRatio = "auto"
-    prompt: None = None  # stored prompts are kept at OpenAI
+    prompt: None = None
     expires_at: int = 0
     audio: Audio = Audio()
     include: list[str] | None = None
 
     _modalities = field_validator("output_modalities", mode="before")(_one_modality)
+
+    @field_validator("prompt", mode="before")
+    @classmethod
+    def _no_prompt(cls, prompt: Any) -> None:
+        if prompt is not None:
+            raise ValueError("stored prompts are kept at OpenAI; send their text as instructions")
 
 
 class TranscriptionSettings(Wire):
@@ -529,11 +535,22 @@ def _protocol_error(
     if first["type"] in ("missing", "union_tag_not_found"):
         message, code = f"Missing required parameter: '{param}'.", "missing_required_parameter"
     elif first["type"] == "union_tag_invalid":
-        known = first.get("ctx", {})["expected_tags"]
+        known = _known_tags(first.get("ctx", {})["expected_tags"], param)
         message, code = f"Invalid value for '{param}'. Supported are: {known}.", "invalid_value"
     else:
-        message, code = f"Invalid value for '{param}': {first['msg'][:300]}.", "invalid_value"
+        said = first["msg"].removeprefix("Value error, ")
+        message, code = f"Invalid value for '{param}': {said[:300]}.", "invalid_value"
     return ProtocolError(message, code, param, event_id)
+
+
+_ROLES = "'system', 'user', 'assistant'"
+
+
+def _known_tags(tags: str, param: str) -> str:
+    """What may stand at ``param``: messages are told apart by their roles, which are no types."""
+    if _ROLES not in tags:
+        return tags
+    return _ROLES if param.endswith(".role") else tags.replace(_ROLES, "'message'")
 
 
 def _path(error: ErrorDetails, data: Any, root: str) -> str:

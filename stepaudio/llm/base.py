@@ -100,7 +100,7 @@ class LLM(Protocol):
 
         Raises:
             BackendError: the engine or server failed; what was yielded before stays valid.
-            ConfigError: ``tool_choice`` names no tool.
+            ConfigError: ``tool_choice`` names no tool, or a tool's parameters cannot be followed.
         """
         ...
 

@@ -227,7 +227,7 @@ class LlamaCpp:
                 while (chunk := await arrived.get()) is not None:
                     if error := chunk.get("error"):
                         if "grammar" in request and "grammar" in error["message"]:
-                            raise BackendError(
+                            raise ConfigError(
                                 "the parameters of a tool are a JSON schema that llama.cpp cannot follow: "
                                 "use fewer of its features"
                             )

@@ -18,6 +18,7 @@ import numpy as np
 from stepaudio.core import commands as act
 from stepaudio.core.audio import AudioChunk, float_to_pcm16, pcm16_to_float
 from stepaudio.core.clauses import Clause, Mark
+from stepaudio.core.errors import ConfigError
 from stepaudio.core.resampling import SincResampler
 from stepaudio.llm.base import PromptRead, TextDelta
 from stepaudio.respond import AudioDelta, ClauseStarted, Done, ResponseEvent, Spoken, ToolCalled
@@ -177,9 +178,9 @@ class Answer:
         """Nothing was asked."""
         self._finish(act.ResponseFinished(self.id))
 
-    def fail(self) -> None:
+    def fail(self, error: BaseException) -> None:
         """The rest will not come. What was made is still heard."""
-        self._finish(act.ResponseFinished(self.id, "failed", self._usage, error_message=FAILED))
+        self._finish(_failed(self.id, self._usage, error))
 
     def _finish(self, end: act.ResponseFinished) -> None:
         self._end = end
@@ -261,8 +262,16 @@ def _end(response_id: str, done: Done, usage: act.TokenUsage) -> act.ResponseFin
             output_text=finished.completion_tokens,
         )
     if done.error is not None:
-        return act.ResponseFinished(response_id, "failed", usage, error_message=FAILED)
+        return _failed(response_id, usage, done.error)
     return act.ResponseFinished(response_id, done.status, usage)
+
+
+def _failed(response_id: str, usage: act.TokenUsage, error: BaseException) -> act.ResponseFinished:
+    """What the client asked for is told in full; what is the server's fault, is not."""
+    code, message = (
+        ("invalid_value", str(error)) if isinstance(error, ConfigError) else ("server_error", FAILED)
+    )
+    return act.ResponseFinished(response_id, "failed", usage, error_code=code, error_message=message)
 
 
 def _at_rate(audio: AudioChunk, rate: int) -> np.ndarray:

@@ -27,7 +27,7 @@ from stepaudio.core.audio import AudioChunk
 from stepaudio.core.clauses import Clause
 from stepaudio.core.codes import AudioCodes
 from stepaudio.core.commands import AudioTurn, StartResponse
-from stepaudio.core.conversation import Message
+from stepaudio.core.conversation import Message, estimate_tokens
 from stepaudio.core.errors import BackendError, ConfigError, StepAudioError
 from stepaudio.core.resampling import SincResampler
 from stepaudio.core.style import SpeechStyle
@@ -65,6 +65,10 @@ TRIM_EVERY_MS = 1000
 """How often audio that nobody will ask for is forgotten."""
 SILENT = "…"
 """Stands for words that could not be recognised."""
+TOO_LONG = (
+    "the conversation is longer than the model's context, and its truncation is disabled: delete items, or "
+    "allow it"
+)
 TURNS_KEPT = 8
 """Transcripts of turns that are remembered by where they begin."""
 
@@ -539,7 +543,7 @@ class Talk:
             log.error("%s failed: %s\n%s", answer.id, type(error).__name__, places(error))
         if answer.task is not None and answer.task is not asyncio.current_task():
             answer.task.cancel()
-        answer.fail()
+        answer.fail(error)
         self._wake.set()
 
     async def _answer(self, answer: Answer) -> None:
@@ -568,9 +572,16 @@ class Talk:
             timeline.stamp("transcript")
             if isinstance(last, AudioTurn) and not words[last] and not shown:
                 raise _NothingSaid
-            messages = [*self._shortened(command.written(words.__getitem__)), *shown]
-            messages, style = self._engine.granted(messages)
             settings = self._engine.config.llm
+            max_tokens = min(command.max_tokens or settings.max_tokens, settings.max_tokens)
+            messages = command.written(words.__getitem__)
+            if command.truncation == "disabled":
+                messages = self._whole(messages)
+                if sum(map(estimate_tokens, messages)) > settings.context_tokens - max_tokens:
+                    raise ConfigError(TOO_LONG)
+            else:
+                messages = self._shortened(messages)
+            messages, style = self._engine.granted([*messages, *shown])
             voice = self._voice_named(command.voice)
             await respond(
                 self._engine.llm,
@@ -578,7 +589,7 @@ class Talk:
                 messages,
                 emit,
                 sampling=Sampling(
-                    max_tokens=min(command.max_tokens or settings.max_tokens, settings.max_tokens),
+                    max_tokens=max_tokens,
                     temperature=settings.temperature,
                     top_p=settings.top_p,
                 ),
@@ -670,6 +681,8 @@ class Talk:
         """Make a long talk shorter, if nobody speaks."""
         prompt = self.session.prompt()
         if prompt is None or prompt.audio_turns() or self._open is not None:
+            return
+        if prompt.truncation == "disabled":
             return
         if self._ahead is not None and not self._ahead.done():
             return

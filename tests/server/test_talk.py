@@ -21,7 +21,7 @@ from stepaudio.core import protocol as wire
 from stepaudio.core.audio import AudioChunk
 from stepaudio.core.clauses import Clause, Mark
 from stepaudio.core.conversation import Message, is_summary
-from stepaudio.core.errors import AudioError, BackendError
+from stepaudio.core.errors import AudioError, BackendError, ConfigError
 from stepaudio.core.realtime import RealtimeSession
 from stepaudio.core.wishes import granted
 from stepaudio.llm.base import PromptRead
@@ -463,6 +463,36 @@ def test_a_long_talk_is_summed_up_while_nobody_speaks():
             assert any(is_summary(message) for message in asked)
             assert len(asked) < 20  # of 40 there were
             assert asked[0].text == "Be brief."
+
+    run(main)
+
+
+@pytest.mark.parametrize("truncation", ["auto", "disabled"])
+def test_a_talk_that_must_not_be_shortened_fails_when_it_is_too_long(truncation: str):
+    async def main() -> None:
+        config = Config(llm=LLMConfig(context_tokens=1024, max_tokens=128))
+        async with Stage(config=config, truncation=truncation, output_modalities=["text"]) as stage:
+            content = [{"type": "input_text", "text": "word " * 800}]
+            item = {"type": "message", "role": "user", "content": content}
+            await stage.send("conversation.item.create", item=item)
+            await stage.send("response.create")
+            response = (await stage.until("response.done"))["response"]
+            if truncation == "auto":
+                assert response["status"] == "completed"
+            else:
+                error = response["status_details"]["error"]
+                assert (response["status"], error["code"]) == ("failed", "invalid_value")
+                assert error["type"] == "invalid_request_error" and "truncation" in error["message"]
+
+    run(main)
+
+
+def test_what_the_client_asked_wrongly_is_told():
+    async def main() -> None:
+        async with Stage(llm=FakeLLM(ConfigError("unknown tool choice 'g'"))) as stage:
+            await stage.send("response.create")
+            error = (await stage.until("response.done"))["response"]["status_details"]["error"]
+            assert error["message"] == "unknown tool choice 'g'"
 
     run(main)
 
