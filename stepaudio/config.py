@@ -103,7 +103,11 @@ class LLMConfig(_Section):
     top_p: float = Field(default=1.0, gt=0, le=1, description="draw from the likeliest words of this share")
     threads: int = Field(default=2, ge=1, le=64, description="CPU threads")
     slots: int = Field(
-        default=1, ge=1, le=64, description="talks at a time, each with a context (0.1 GB) of its own"
+        default=1,
+        ge=1,
+        le=64,
+        description="talks that the language model keeps in mind, each in a context (0.1 GB) of its own; "
+        "`stepaudio serve`: 4 where nothing else is set",
     )
     system: str | None = Field(default=None, description="system prompt in place of the built-in one")
 
@@ -263,6 +267,7 @@ def load(
     file: Path | None = None,
     environment: Mapping[str, str] = os.environ,
     flags: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> Loaded:
     """Read the configuration.
 
@@ -270,6 +275,7 @@ def load(
         file: a TOML file; None reads ``default_file()`` when it is there.
         environment: variables ``STEPAUDIO_SECTION__KEY``.
         flags: dotted names and values; None values are skipped.
+        defaults: what the command sets where nobody else does, not even the profile.
 
     Raises:
         ConfigError: a file that cannot be read, a setting that does not exist (the nearest are named),
@@ -298,6 +304,9 @@ def load(
     for name, value in PROFILES.get(profile, {}).items():
         if name not in values:
             put(name, value, f"profile {profile}")
+    for name, value in (defaults or {}).items():
+        if name not in values:
+            put(name, value, "default")
 
     tree: dict[str, Any] = {}
     for name, value in values.items():

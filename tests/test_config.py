@@ -22,6 +22,15 @@ def test_defaults_alone():
     assert set(loaded.origins.values()) == {"default"} and list(loaded.origins) == config.names()
 
 
+def test_a_command_sets_what_nobody_else_does():
+    def slots(flags: dict[str, object]) -> tuple[int, str]:
+        loaded = config.load(None, {}, flags, {"llm.slots": 4})
+        return loaded.config.llm.slots, loaded.origins["llm.slots"]
+
+    assert slots({}) == (4, "default")
+    assert slots({"llm.slots": 2}) == (2, "flag")
+
+
 def test_flags_over_environment_over_file_over_defaults(tmp_path):
     file = tmp_path / "my.toml"
     file.write_text('[llm]\nmodel = "a"\nname = "b"\nmax_tokens = 7\n[tts]\nspeed = 1.5\n')

@@ -54,16 +54,24 @@ def new_group(commands: Any, name: str, help: str) -> Any:
     return group.add_subparsers(metavar="COMMAND", required=True)
 
 
-def load(options: argparse.Namespace, flags: dict[str, Any] | None = None) -> configuration.Loaded:
+def load(
+    options: argparse.Namespace,
+    flags: dict[str, Any] | None = None,
+    defaults: dict[str, Any] | None = None,
+) -> configuration.Loaded:
     given: dict[str, Any] = dict(map(configuration.parse_flag, options.set))
     given |= {name: value for name, value in (flags or {}).items() if value is not None}
-    return configuration.load(options.config, os.environ, given)
+    return configuration.load(options.config, os.environ, given, defaults)
 
 
-def open_engine(options: argparse.Namespace, flags: dict[str, Any] | None = None) -> Engine:
+def open_engine(
+    options: argparse.Namespace,
+    flags: dict[str, Any] | None = None,
+    defaults: dict[str, Any] | None = None,
+) -> Engine:
     from stepaudio.engine import Engine
 
-    return Engine(load(options, flags).config)
+    return Engine(load(options, flags, defaults).config)
 
 
 def source(name: str) -> Any:
