@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from stepaudio.models import Progress as Progress_
 
 SERVED_SLOTS = 4
-"""Talks that a service keeps in mind (``llm.slots``). With one, each answer of a second talk waited for those of
-the first, and its whole past was read again: 2.1 s from voice to voice instead of 0.5 (``bench sessions --only
-load``)."""
+"""Talks that a service keeps in mind (``llm.slots``). With one, the answers of a second talk waited for those
+of the first, and its whole past was read again: 2.1 s from voice to voice instead of 0.5 (``bench sessions``,
+``load``)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
