@@ -389,6 +389,11 @@ _METHODS = list[str]("GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT QUERY
 
 async def _nothing_here(request: Request) -> Response:
     """What no route of the API is for: without this, the page would answer."""
+    if request.url.path == "/v1/realtime":
+        refused = ApiError(
+            426, "a talk needs a WebSocket: connect with ws:// or wss://", code="upgrade_required"
+        )
+        return Response(refused.encoded(), 426, {"upgrade": "websocket"}, "application/json")
     allowed = _allowed(request.scope)
     status, headers = (405, {"allow": ", ".join(allowed)}) if allowed else (404, {})
     return await _http_error(request, HTTPException(status, headers=headers))

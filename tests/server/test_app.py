@@ -150,6 +150,7 @@ def test_answers_are_told_to_tracers(fake, http, monkeypatch):
     [
         ("GET", "/v1/nothing", 404, "not_found"),
         ("POST", "/v1/nothing", 404, "not_found"),
+        ("GET", "/v1/realtime", 426, "upgrade_required"),
         ("GET", "/v1/audio/speech", 405, "method_not_allowed"),
         ("DELETE", "/v1/models/hibari", 405, "method_not_allowed"),
         ("POST", "/health", 405, "method_not_allowed"),

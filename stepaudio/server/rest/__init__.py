@@ -6,6 +6,7 @@ sound are counted 50 ms each, and work is done in pieces that queue behind those
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
@@ -22,19 +23,41 @@ for part in (models, speech, transcriptions, chat, client_secrets):
 
 
 async def validation_error(request: Request, error: Any) -> Response:
-    """A request of the wrong shape, as OpenAI puts it: 400, the first fault, what was given left out."""
+    """A request of the wrong shape, as OpenAI puts it: 400, one fault, what was given left out.
+
+    Of several it is the innermost: of a list where a text or a list may be, what is wrong in the list.
+    """
     assert isinstance(error, RequestValidationError)
-    fault = error.errors()[0]
-    place = [str(part) for part in fault["loc"] if part not in ("body", "query", "path")]
-    param = ".".join(place) or None
+    places = [_place(fault["loc"], error.body, fault["type"] == "missing") for fault in error.errors()]
+    deepest = max(range(len(places)), key=lambda i: len(places[i]))
+    fault = error.errors()[deepest]
+    param = "".join(places[deepest]).removeprefix(".") or None
     if fault["type"] == "json_invalid":  # its place is a count of characters
         refused = ApiError(400, "the request is not valid JSON", code="invalid_json")
         return Response(refused.encoded(), 400, media_type="application/json")
     missing = fault["type"] == "missing"
     words = "is needed" if missing else str(fault["msg"]).removeprefix("Value error, ")
+    if fault["type"] == "union_tag_invalid":
+        words = f"this type is not taken; there are: {fault['ctx']['expected_tags']}"
     code = "missing_required_parameter" if missing else "invalid_value"
     refused = ApiError(400, f"{param or 'the request'}: {words}", code=code, param=param)
     return Response(refused.encoded(), 400, media_type="application/json")
+
+
+def _place(loc: Sequence[str | int], body: Any, missing: bool) -> list[str]:
+    """The steps to a fault, as the client wrote them: pydantic's without the names of its unions."""
+    steps: list[str] = []
+    where, *inner = loc
+    if where != "body":
+        return [f".{step}" for step in inner]
+    for i, step in enumerate(inner):
+        if isinstance(step, int) and isinstance(body, list):
+            steps.append(f"[{step}]")
+            body = body[step]
+        elif isinstance(body, Mapping) and (step in body or (missing and i == len(inner) - 1)):
+            steps.append(f".{step}")
+            body = body.get(step)
+    return steps
 
 
 def openapi(app: FastAPI) -> dict[str, Any]:
