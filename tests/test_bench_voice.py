@@ -107,7 +107,7 @@ def groups(monkeypatch):
             yield Case(
                 f"<tone {n}>", "good", tone(300, 0.4), {"error": 1.0 + n, "note": "a & b"}, text="la <la>"
             )
-        yield Case("all", "good", None, {"error": 1.5}, {"error": ("<=", 1)})
+        yield Case("all", "good", None, {"error": 1.5, "of [all]": "58 2"}, {"error": ("<=", 1)})
 
     def bad(engine, data, limit, step):
         yield Case("one", "bad", None, {"x": 1.0}, {"x": (">=", 1)})
@@ -137,6 +137,8 @@ def test_groups_are_measured_and_one_that_fails_says_why(groups, tmp_path: Path)
     console.print(voice.render(result))
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     assert "1 of 2 targets met" in printed and "missed" in printed and "no such song" in printed
+    assert "of [all]" in printed and "58 2" in printed  # told of the whole group, without a target
+    assert "note" not in printed
 
     written = page.read_text("utf-8")
     assert "&lt;tone 0&gt;" in written and "<tone" not in written and "a &amp; b" in written

@@ -200,7 +200,10 @@ def shown(value: float | str | None) -> str:
 
 
 def render(result: dict[str, Any]) -> RenderableType:
-    """What has a target, as a table for every group; the rest is in the report and in ``--json``."""
+    """A table for every group: what has a target, and all that is told of the group as a whole.
+
+    The rest is in the report and in ``--json``.
+    """
     from rich import box
     from rich.console import Group as Lines
     from rich.markup import escape
@@ -221,11 +224,15 @@ def render(result: dict[str, Any]) -> RenderableType:
             pad_edge=False,
         )
         for case in group["cases"]:
-            for name, target in case["targets"].items():
-                good = case["met"][name]
-                met, total = met + good, total + 1
-                word = "met" if good else "[bold red]missed[/]"
-                table.add_row(escape(case["name"]), name, target, shown(case["figures"][name]), word)
+            for name, value in case["figures"].items():
+                word = target = ""
+                if name in case["targets"]:
+                    good, target = case["met"][name], case["targets"][name]
+                    met, total = met + good, total + 1
+                    word = "met" if good else "[bold red]missed[/]"
+                elif case["seconds"] is not None:
+                    continue
+                table.add_row(escape(case["name"]), escape(name), target, escape(shown(value)), word)
         lines += [table] if table.row_count else [f"{group['title']}: nothing that has a target"]
         if "error" in group:
             lines.append(f"[bold red]{escape(group['error'])}[/]")
