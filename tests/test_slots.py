@@ -10,8 +10,8 @@ from stepaudio.llm.slots import Slots
 class Talks:
     """Sessions that want a slot and give it back when told to."""
 
-    def __init__(self, count: int) -> None:
-        self.slots = Slots(count)
+    def __init__(self, count: int, at_once: int | None = None) -> None:
+        self.slots = Slots(count, at_once)
         self.given: list[tuple[str, int]] = []
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self.ends: dict[str, asyncio.Event] = {}
@@ -111,5 +111,21 @@ def test_a_slot_of_nobody_can_be_asked_for_and_stays_nobodys() -> None:
         await talks.want("a")
         assert talks.given == [("filler", 1), ("again", 1), ("a", 0)] and talks.slots.unowned() == [1]
         await talks.end("a")
+
+    asyncio.run(main())
+
+
+def test_more_talks_are_kept_than_are_served_at_once() -> None:
+    async def main() -> None:
+        talks = Talks(3, at_once=1)
+        for session, deadline in (("a", 1.0), ("b", 3.0), ("c", 2.0)):
+            await talks.want(session, deadline)
+        assert talks.given == [("a", 0)]
+        await talks.end("a", "c", "b")
+        assert talks.given[1:] == [("c", 1), ("b", 2)]
+        await talks.want("a")
+        assert talks.given[3:] == [("a", 0)]  # its past is still there
+        await talks.end("a")
+        assert not talks.slots.busy
 
     asyncio.run(main())

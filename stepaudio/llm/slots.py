@@ -26,9 +26,11 @@ class Slots:
 
     Args:
         count: slots.
+        at_once: slots in use at the same time; None: all.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, at_once: int | None = None) -> None:
+        self._at_once = at_once or count
         self._owners: dict[int, str | None] = dict.fromkeys(range(count))  # longest unused first
         self._busy: set[int] = set()
         self._waiting: list[_Waiting] = []
@@ -80,7 +82,7 @@ class Slots:
                 self._waiting.remove(waiting)
                 continue
             slot = self._choose(waiting.session) if waiting.slot is None else waiting.slot
-            if slot is not None and slot not in self._busy:
+            if slot is not None and slot not in self._busy and len(self._busy) < self._at_once:
                 self._waiting.remove(waiting)
                 self._busy.add(slot)
                 if waiting.slot is None:
