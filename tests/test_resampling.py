@@ -41,6 +41,17 @@ def test_a_stream_is_the_whole_to_the_bit(rate: int):
         np.testing.assert_array_equal(np.concatenate([*parts, stream.flush()]), whole)
 
 
+@pytest.mark.parametrize("rate", [8_000, 24_000, 44_100])
+def test_silence_between_sounds_changes_neither(rate: int):
+    samples = np.concatenate([noise(200), np.zeros(500, np.float32), noise(100)])
+    stream = SincResampler(rate, 16_000)
+    parts = [stream.push(samples[i : i + 50]) for i in range(0, len(samples), 50)]
+    whole = resample_sinc(samples, rate, 16_000)
+    np.testing.assert_array_equal(np.concatenate([*parts, stream.flush()]), whole)
+    np.testing.assert_allclose(whole, by_the_formula(samples, rate, 16_000), atol=2e-4)
+    assert any(len(part) and not part.any() for part in parts)
+
+
 def test_a_tone_of_a_telephone_line_stays_what_it_is():
     at_8k, at_16k = (np.sin(2 * np.pi * 1000 * np.arange(rate) / rate) for rate in (8_000, 16_000))
     inner = slice(200, -200)  # the ends fade into the silence around
