@@ -241,6 +241,16 @@ def test_plan_of_a_line() -> None:
     assert begin + vowel / SECOND == pytest.approx(1 + LEADS_S["hibari"], abs=0.0126)
 
 
+def test_voiceless_sounds_are_muted_where_a_voice_does_not_leave_the_voice_out() -> None:
+    for voice, silent in ((HIBARI, False), (find("af_heart"), True)):
+        plan = sung(FakeVoice(), song(), voice, -5).plan  # which draws a pitch of 196 Hz everywhere
+        begin, end = 2 * plan.bounds[0], 2 * plan.bounds[1]
+        assert plan.symbols[0] == "t"
+        assert bool((plan.pitch[begin + 1 : end - 1] < 40).all()) == silent
+        vowel = slice(2 * plan.bounds[3], 2 * plan.bounds[4])
+        assert (plan.pitch[vowel] > 90).all()
+
+
 def test_hum_has_an_m_for_every_note() -> None:
     found = hummed(Line((Tone(0, 1, 60), Tone(1, 2, 62)), (None, None)))
     assert found.symbols == "mm"

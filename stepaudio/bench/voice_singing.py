@@ -4,14 +4,17 @@ Pitch: of every note the median of what is heard (its glides at the ends left ou
 key that the voice chose. Onsets: of syllables that begin with a voiceless consonant, the only ones that have
 an edge; where the vowel is heard beside the beat. Words: what the service's own recogniser understands. It
 was never taught to listen to songs. Rests of the music are cut before it hears one, for in half a minute of
-nothing it makes up words; and what is written as verse has it ("wreck'd", "lan'") counts as its usual
-spelling, since nobody can hear the difference.
+nothing it makes up words. At a note of three seconds it may begin to turn in a circle ("o o o o …") and lose
+the lines after it: whatever it has heard then, right or wrong, it hears those lines again, half of them at a
+time. What is written as verse has it ("wreck'd", "lan'") counts as its usual spelling, since nobody can hear
+the difference.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -45,6 +48,9 @@ TARGETS: dict[str, dict[str, Bound]] = {
 """Of all songs of a language together: medians over their notes and syllables, errors over their words."""
 _HEARD_S = 25.0
 """The recogniser's own limit is 30 s."""
+_GAP_S = 0.4
+_COMPRESSED = 2.2
+"""Times: the bound from which on the recogniser itself, too, takes its words for a loop."""
 _MODERN = (
     (r"(?i)\blan['’]", "land"),
     (r"(?i)\bole\b", "old"),
@@ -154,17 +160,32 @@ def late_ms(audio: AudioChunk, phrases: Sequence[Phrase], begin_s: float) -> np.
 
 def heard(judge: Judge, audio: AudioChunk, prepared: songs.Prepared, language: str) -> str:
     """What is understood of a song whose rests are cut to 0.4 s."""
-    clips, clip, gap = [], list[np.ndarray](), np.zeros(round(0.4 * RATE), np.float32)
+    gap = np.zeros(round(_GAP_S * RATE), np.float32)
+    clips: list[list[np.ndarray]] = []
     for one in prepared.phrases:
         first = one.tones[0][0].begin - prepared.begin_s - 0.25
         last = one.tones[-1][-1].end - prepared.begin_s + 0.2
-        part = audio.samples[max(0, round(first * RATE)) : round(last * RATE)]
-        if clip and sum(map(len, clip)) + len(part) > _HEARD_S * RATE:
-            clips.append(np.concatenate(clip))
-            clip = []
-        clip += [part, gap]
-    clips.append(np.concatenate(clip))
-    return " ".join(judge.heard(AudioChunk(samples, RATE), language) for samples in clips)
+        line = np.append(audio.samples[max(0, round(first * RATE)) : round(last * RATE)], gap)
+        if not clips or sum(map(len, clips[-1])) + len(line) > _HEARD_S * RATE:
+            clips.append([])
+        clips[-1].append(line)
+    return " ".join(understood(lambda chunk: judge.heard(chunk, language), clip) for clip in clips)
+
+
+def understood(listen: Callable[[AudioChunk], str], lines: Sequence[np.ndarray]) -> str:
+    """What is heard of lines; where it turns in a circle, of either half of them alone."""
+    text = listen(AudioChunk(np.concatenate(lines), RATE))
+    if len(lines) == 1 or not circles(text):
+        return text
+    middle = len(lines) // 2
+    return f"{understood(listen, lines[:middle])} {understood(listen, lines[middle:])}"
+
+
+def circles(text: str) -> bool:
+    """Whether a recogniser repeats itself: a word four times in a row, or letters that compress too well."""
+    plain = text.casefold()
+    packed = len(zlib.compress(plain.encode()))
+    return bool(re.search(r"\b(\w+)(?:\W+\1\b){3}", plain)) or len(plain.encode()) > _COMPRESSED * packed
 
 
 def lyrics_of(song: songs.Song) -> str:
