@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 
 import httpx2
+import numpy as np
 import openai
 import pytest
 
+import stepaudio
+from stepaudio.core.audio import AudioChunk
 from stepaudio.files import read_audio
 from stepaudio.server import limits
 
+QUESTION = Path(stepaudio.__file__).parent / "samples" / "question.wav"
 SENTENCE = "The capital of France is Paris."
 
 
@@ -112,6 +117,38 @@ def test_a_spoken_question_gets_a_spoken_answer(client, real):
     )
     assert "paris" in again.text.lower()
     assert answer.usage.completion_tokens > 0
+
+
+def test_all_that_is_spoken_carries_the_mark(client, real):
+    verify = real.service.engine.verify
+    for format in ("mp3", "wav"):
+        data = client.audio.speech.create(model="m", voice="marin", input=LONG[:200], response_format=format)
+        assert verify(data.read()).found
+    answer = client.chat.completions.create(
+        model="m",
+        modalities=["text", "audio"],
+        audio={"voice": "alloy", "format": "wav"},
+        messages=[{"role": "user", "content": "What are the names of the twelve months?"}],
+    )
+    assert verify(base64.b64decode(answer.choices[0].message.audio.data)).found
+    with client.realtime.connect(model="m") as talk:
+        talk.conversation.item.create(
+            item={
+                "type": "message",
+                "role": "user",
+                "content": [{"type": "input_text", "text": "What are the names of the twelve months?"}],
+            }
+        )
+        talk.response.create()
+        pcm = b""
+        for event in talk:
+            if event.type == "response.output_audio.delta":
+                pcm += base64.b64decode(event.delta)
+            if event.type == "response.done":
+                break
+    sound = AudioChunk(np.frombuffer(pcm, "<i2").astype(np.float32) / 32768, 24_000)
+    assert verify(sound).found
+    assert not verify(QUESTION).found
 
 
 def test_a_written_question_is_answered_as_a_stream(client):
