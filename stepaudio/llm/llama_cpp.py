@@ -45,8 +45,8 @@ MARGIN_TOKENS = 64
 
 AT_ONCE = 2
 """Answers that are written at the same time; others wait, the most urgent first. Of four talks on two cores
-5 % of answers came later than 2.9 s when four were written at once, 2.0 s when two; of six talks 8 and 3 % of the
-sound came late (``bench sessions --only load``)."""
+5 % of the answers came later than 2.9 s when four were written at once, 2.0 s when two; of six talks 8 and
+3 % of the sound came late (``bench sessions --only load``)."""
 
 SPINS = 1000
 """Turns of the loop in which an idle compute thread waits before it sleeps. libgomp's own 300,000 stop nearly
