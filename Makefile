@@ -61,12 +61,13 @@ check: .venv/installed-dev  ## lint, format, types, licences
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-bench: setup .venv/installed-dev  ## print every figure that the README claims
+bench: setup .venv/installed-dev  ## print every figure that the README claims (two to three hours)
 	$(BIN)/stepaudio bench turn
 	$(BIN)/stepaudio bench asr
 	$(BIN)/stepaudio bench tts
 	$(BIN)/stepaudio bench llm
-	$(BIN)/stepaudio bench sessions --only turns,idle,hour
+	$(BIN)/stepaudio bench voice --limit 3
+	$(BIN)/stepaudio bench sessions
 
 lock: .venv/bin/python  ## write the locked versions anew from pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check uv
