@@ -28,7 +28,8 @@ from stepaudio.core.style import SpeechStyle
 from stepaudio.engine import Engine
 from stepaudio.tts import hibari, kokoro, performance
 from stepaudio.tts.base import Voice
-from stepaudio.tts.prosody import FRAME, RATE, ProsodyPlan
+from stepaudio.tts.prosody import FRAME, RATE, SILENT, ProsodyPlan
+from stepaudio.tts.syllables import UNVOICED
 from stepaudio.tts.voices import find
 
 VOICES = ("af_heart", "am_michael", "zf_xiaobei", "hibari")
@@ -72,8 +73,17 @@ def spoken(
 
 
 def asked_pitch(plans: Sequence[ProsodyPlan]) -> np.ndarray:
-    """The pitch that is asked for, a value for every 12.5 ms of the audio (of plans without stretch)."""
-    return np.concatenate([plan.pitch[2 * plan.heard[0] : 2 * plan.heard[1]] for plan in plans])
+    """The pitch that is asked for, a value for every 12.5 ms of the audio (of plans without stretch).
+
+    Voiceless sounds and silence have none, whatever a network draws there: Hibari's curve passes through
+    them, its spectra leave the voice out, and a tracker finds some pitch or other in the noise.
+    """
+    asked = []
+    for plan in plans:
+        voiceless = [symbol in UNVOICED or symbol in SILENT for symbol in plan.symbols]
+        mute = plan.steps(np.array([True, *voiceless, True]))
+        asked.append(np.where(mute, 0.0, plan.pitch)[2 * plan.heard[0] : 2 * plan.heard[1]])
+    return np.concatenate(asked)
 
 
 def texts(voice: Voice, limit: int | None, most: int) -> list[str]:
