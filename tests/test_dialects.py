@@ -166,6 +166,8 @@ def test_dialects_choose_a_voice() -> None:
     assert [voice.id for voice in speaker.candidates(american)] == ["af_heart", "hibari"]
     cantonese = Clause(0, "你好", SpeechStyle(dialect="yue"))
     assert [voice.id for voice in speaker.candidates(cantonese)] == ["am_michael"]
+    sichuanese = Clause(0, "你好", SpeechStyle(dialect="cmn-sichuan"))
+    assert [voice.id for voice in speaker.candidates(sichuanese)] == ["zf_xiaobei"]
 
 
 # What the benchmark tells

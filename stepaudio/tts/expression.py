@@ -74,15 +74,15 @@ class Expression:
 EMOTIONS = {
     "neutral": Expression(),
     "happy": Expression(2.2, 1.4, 1.06, 2, 0.5, final=1),
-    "sad": Expression(-1.6, 0.6, 0.82, -4.5, -1.5, final=-1.5),
-    "angry": Expression(1.2, 1.3, 1.08, 5, 2.5),
-    "fearful": Expression(2.7, 0.8, 1.16, -2.5, 0, jitter=12, tremor=20),
+    "sad": Expression(-1.4, 0.65, 0.84, -4, -1, final=-1),
+    "angry": Expression(1.2, 1.3, 1.08, 4.5, 2.2),
+    "fearful": Expression(2.5, 0.75, 1.15, -2.5, 0, jitter=2, tremor=12),
     "surprised": Expression(3.0, 1.45, 1.0, 2, 0, final=2.5),
     "calm": Expression(-1.2, 0.65, 0.91, -1.5, -1),
     "tender": Expression(0.3, 0.7, 0.87, -4, -2.5),
-    "excited": Expression(2.4, 1.35, 1.15, 4.5, 1, final=0.5),
+    "excited": Expression(2.3, 1.35, 1.14, 4, 1, final=0.5),
     "serious": Expression(-1.6, 0.75, 0.94, 1.5, 1),
-    "playful": Expression(2.4, 1.5, 0.92, -0.5, -0.5, final=2),
+    "playful": Expression(2.4, 1.5, 0.91, -0.5, -0.5, final=1.2),
 }
 """Every emotion at its middle intensity."""
 INTENSITIES = {1: 0.5, 2: 1.0, 3: 1.45}
