@@ -83,6 +83,12 @@ def test_one_voice_is_taken_and_two_are_refused() -> None:
         check_one_voice(windows("a" * 12 + "b" * 8, 0.55))
 
 
+def test_short_turns_are_refused_although_no_window_is_of_one_voice() -> None:
+    check_one_voice(windows("a" * 20, 0, spread=0.6))
+    with pytest.raises(AudioError, match="record one person alone"):
+        check_one_voice(windows("a" * 20, 0, spread=0.9))
+
+
 @pytest.mark.parametrize("voices", ["aaabbb", "abababab", "aaaaaaab"])
 def test_windows_fall_into_the_voices_they_are_of(voices: str) -> None:
     likeness, share = halves(windows(voices, 0.5))
@@ -138,3 +144,24 @@ def test_real_recordings(paths, says, shared_data, store, model_dir) -> None:
         return
     with pytest.raises(AudioError, match=says):
         check()
+
+
+@pytest.mark.parametrize("turn_s", [3, 8])
+def test_real_voices_that_take_turns_are_refused(turn_s, shared_data, store, model_dir) -> None:
+    from stepaudio.recognition import speakers
+
+    model_dir("resemblyzer")
+    encoder = speakers.SpeakerEncoder(
+        store.derived("resemblyzer", speakers.RECIPE, speakers.expose), threads=1
+    )
+    voices = [
+        real(shared_data, *(f"asr_en/{clips}-000{n}.flac" for n in range(4))).samples[: 24 * RATE]
+        for clips in ("2609-156975", "1998-15444", "3080-5032")
+    ]
+    for voice in voices:
+        check_one_voice(encoder.windows(AudioChunk(voice, RATE)))
+    n = turn_s * RATE
+    for first, second in zip(voices, voices[1:] + voices[:1], strict=True):
+        turns = [(second if k % 2 else first)[k * n : (k + 1) * n] for k in range(24 // turn_s)]
+        with pytest.raises(AudioError, match="more than one voice"):
+            check_one_voice(encoder.windows(AudioChunk(np.concatenate(turns), RATE)))

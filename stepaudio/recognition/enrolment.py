@@ -21,6 +21,11 @@ TWO_VOICES = 0.72
 """Likeness of the two halves into which windows fall apart, below which two people speak."""
 SMALLER_HALF = 0.12
 """Share of the windows that a second voice has at least; fewer are a cough, or one odd word."""
+ONE_VOICE = 0.82
+"""Likeness of the windows to their mean, on average, below which people take turns so short that most windows
+hold both. 132 pieces of one voice, some with noise at 10 dB or in an echoing room, had 0.824 and more. Of two
+voices in 24 s, in turns of 2 s, 41 of 42 pairs are refused with it (5 without); in turns of 1 s, or both at
+once, only a fifth."""
 
 
 def speech_of(audio: AudioChunk, vad: VoiceActivity, least_s: float = LEAST_S) -> AudioChunk:
@@ -66,7 +71,8 @@ def check_one_voice(windows: np.ndarray) -> None:
         AudioError: it is more than one.
     """
     likeness, share = halves(windows)
-    if likeness < TWO_VOICES and share >= SMALLER_HALF:
+    together = float(np.linalg.norm(windows.mean(axis=0)))  # the mean likeness to the mean: all have length 1
+    if (likeness < TWO_VOICES and share >= SMALLER_HALF) or together < ONE_VOICE:
         raise AudioError(
             "more than one voice is heard in the recording; cut the others out, or record one person alone"
         )
