@@ -84,6 +84,13 @@ def test_speed_is_kept_within_bounds(engine: hibari.Hibari, speed: float | None,
     assert (plan.frames - 6) / plan.stretch == pytest.approx(12 / tempo, rel=0.005)  # 6 frames are silent
 
 
+@pytest.mark.parametrize(("pitch", "more"), [(-5.0, 5 * hibari.FIRMER), (5.0, 0.0)])
+def test_a_lowered_voice_is_firmer(engine: hibari.Hibari, pitch: float, more: float) -> None:
+    (plain,) = engine.plan(Clause(0, "abcd"), HIBARI)
+    (moved,) = engine.plan(Clause(0, "abcd", SpeechStyle(pitch=pitch)), HIBARI)
+    np.testing.assert_allclose(moved.energy - plain.energy, more, atol=1e-5)
+
+
 @pytest.mark.parametrize("text", ["", "...", "XYZ", '" , "'])
 def test_nothing_to_say_yields_nothing(engine: hibari.Hibari, text: str) -> None:
     assert list(engine.synthesize(Clause(0, text), HIBARI)) == []
