@@ -38,9 +38,9 @@ GAIN = 1.46
 in mean power of the frames above -45 dB."""
 
 FIRMER = 0.2
-"""Energy that a lowered voice is drawn with more, for each semitone: else it turns rough. DNSMOS falls by 0.27
-at -5 and 0.17 at -3 without it, by 0.22 and 0.16 with it, by 0.30 and 0.20 with twice as much (six sentences
-of ``bench voice --only pitch``)."""
+"""Energy that a lowered voice is drawn with more, for each semitone: else it turns rough. DNSMOS falls by
+0.27 at -5 and 0.17 at -3 without it, by 0.22 and 0.16 with it, by 0.30 and 0.20 with twice as much (the six
+sentences of ``bench voice --only pitch``)."""
 
 MODEL = "hibari.onnx"
 # Names inside the published graph, with shapes.
