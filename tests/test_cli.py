@@ -110,6 +110,11 @@ def test_a_model_that_fails_mid_answer_keeps_the_audio_and_exits_1(fakes, here, 
         (["bench", "turn", "--data", "."], 2, "MANIFEST.jsonl"),
         (["bench", "asr", "--limit", "0"], 2, "'0' is no number from 1 up"),
         (["voices", "list", "--language", "xx"], 2, "stepaudio voices list"),
+        (["sing", "--rap", "verse.txt", "--show"], 2, "--show is for scores"),
+        (["sing", "--rap", "verse.txt", "--transpose", "0"], 2, "--transpose is for scores"),
+        (["sing", "--rap", "verse.txt", "--verse", "2"], 2, "--verse is for scores"),
+        (["sing", "--rap", "verse.txt", "--accompany", "chords"], 2, "--accompany beat"),
+        (["sing", "--rap", "song.mid"], 2, "is a score"),
     ],
 )
 def test_bad_usage_says_what_to_do_and_writes_nothing(fakes, here, capsys, arguments, status, says):
@@ -171,7 +176,8 @@ def test_say_reads_books_subtitles_and_jobs(fakes, here, capsys):
     ("arguments", "status", "says"),
     [
         ([], 2, "say what?"),
-        (["x", "-f", "a.txt"], 2, "say what?"),
+        (["x", "-f", "a.txt"], 2, "cannot be said at once"),
+        (["x", "--from-plan", "a.txt"], 2, "cannot be said at once"),
         (["a.txt"], 2, "put -f before it"),
         (["-f", "none.txt"], 2, "no file none.txt"),
         (["-f", "-"], 2, "--type"),

@@ -66,6 +66,8 @@ def add_commands(commands: Any) -> None:
 def _sing(options: argparse.Namespace) -> None:
     from stepaudio.files import WRITES, check_writable, write_audio
 
+    if options.rap:
+        _check_rap(options)
     if options.show:
         _show(options)
         return
@@ -103,16 +105,20 @@ def _sung(engine: Any, options: argparse.Namespace) -> Iterator[Any]:
     return engine.sing(options.score, voice=options.voice, wish=wish)
 
 
-def _rapped(engine: Any, options: argparse.Namespace) -> Iterator[Any]:
+def _check_rap(options: argparse.Namespace) -> None:
     if options.accompany == "chords":
         raise ConfigError("a rap has no chords; take --accompany beat")
     if Path(options.score).suffix.lower() in _SCORES:
         raise ConfigError(f"{options.score} is a score: sing it (without --rap); a rap is made of a text")
     if options.verse != "all":
         raise ConfigError("--verse is for scores; a rap is all of its text: leave it out")
-    for name in ("key", "transpose", "part", "hum"):
-        if getattr(options, name):
+    for name in ("key", "transpose", "part", "hum", "show"):
+        given = getattr(options, name)
+        if given is not None and given is not False:  # --transpose 0 is given
             raise ConfigError(f"--{name} is for scores; a rap is spoken: leave it out")
+
+
+def _rapped(engine: Any, options: argparse.Namespace) -> Iterator[Any]:
     return engine.rap(
         _read(options.score),
         voice=options.voice,

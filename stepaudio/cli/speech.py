@@ -131,8 +131,11 @@ def _say(options: argparse.Namespace) -> int | None:
     from stepaudio.files import WRITES, check_writable, write_text
     from stepaudio.tts import plans
 
-    if [options.text, options.file, options.from_plan].count(None) != 2:
+    sources = [options.text, options.file, options.from_plan]
+    if sources.count(None) == 3:
         raise ConfigError("say what? Give a text, or with -f a file to read aloud, or a plan: --from-plan")
+    if sources.count(None) < 2:
+        raise ConfigError("a text, a file (-f) and a plan (--from-plan) cannot be said at once: give one")
     if options.file is not None:
         return _say_file(options)
     if options.from_plan is not None:
