@@ -252,6 +252,14 @@ def _skip(pcm: _Pcm, seconds: float) -> _Pcm:
     return _Pcm(pcm.rate, pcm.channels, rest()) if seconds else pcm
 
 
+class _Forward(soundfile.SoundFile):
+    """Reads on without seeking. soundfile seeks to where it is after each block, and a decoder of MP3 that has
+    to begin in the middle prints an error about the frame before, which it then lacks."""
+
+    def seekable(self) -> bool:
+        return False
+
+
 def _sndfile(file: BinaryIO, name: str) -> _Pcm:
     """Decodes what libsndfile reads."""
 
@@ -260,7 +268,7 @@ def _sndfile(file: BinaryIO, name: str) -> _Pcm:
 
     def opened() -> soundfile.SoundFile:
         file.seek(0)
-        return soundfile.SoundFile(nameless)
+        return _Forward(nameless)
 
     try:
         with opened() as sound:

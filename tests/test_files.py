@@ -645,3 +645,12 @@ def test_a_disk_that_fills_up_while_it_is_encoded(tmp_path, monkeypatch, ending)
     with pytest.raises(StepAudioError, match="disk is full"):
         write_audio(tmp_path / f"out.{ending}", chunks(noise, 24_000))
     assert not list(tmp_path.iterdir())
+
+
+def test_mp3_read_in_blocks_is_what_it_is_in_one(tmp_path, monkeypatch, capfd):
+    noise = np.random.default_rng(0).normal(0, 0.1, 10 * 24_000) * (np.arange(240_000) // 4000 % 3 == 0)
+    write_audio(tmp_path / "a.mp3", [AudioChunk(noise.astype(np.float32), 24_000)])
+    whole = read_audio(tmp_path / "a.mp3", 24_000).samples
+    monkeypatch.setattr(files, "_BLOCK_SAMPLES", 10_000)
+    assert np.array_equal(read_audio(tmp_path / "a.mp3", 24_000).samples, whole)
+    assert capfd.readouterr().err == ""  # no decoder that lacks the frame before
