@@ -253,8 +253,8 @@ def _skip(pcm: _Pcm, seconds: float) -> _Pcm:
 
 
 class _Forward(soundfile.SoundFile):
-    """Reads on without seeking. soundfile seeks to where it is after each block, and a decoder of MP3 that has
-    to begin in the middle prints an error about the frame before, which it then lacks."""
+    """Reads on without seeking. soundfile seeks to where it is after each block, and a decoder of MP3 that
+    has to begin in the middle prints an error about the frame before, which it then lacks."""
 
     def seekable(self) -> bool:
         return False
