@@ -115,7 +115,7 @@ def run(
     config: Config,
     data: Path,
     *,
-    limit: int | None = None,
+    limit: int | Mapping[str, int] | None = None,
     only: Sequence[str] = (),
     report: Path | None = None,
     on_progress: Callable[[float, float | None], None] = lambda done, total: None,
@@ -123,6 +123,7 @@ def run(
     """Measure the groups named in ``only`` (default: all).
 
     Args:
+        limit: as of ``Group``, for all groups or for those that are named.
         report: an html file to write, with everything to listen to.
 
     Raises:
@@ -131,7 +132,8 @@ def run(
     from stepaudio.bench.report import Report
     from stepaudio.files import check_writable
 
-    for name in only:
+    limits = limit if isinstance(limit, Mapping) else dict.fromkeys(GROUPS, limit)
+    for name in (*only, *limits):
         if name not in GROUPS:
             raise unknown("group", name, GROUPS)
     page = Report()
@@ -151,7 +153,7 @@ def run(
             group: dict[str, Any] = {"title": title, "cases": []}
             groups[name] = group
             try:
-                for case in _function(where)(engine, data, limit, step):
+                for case in _function(where)(engine, data, limits.get(name), step):
                     group["cases"].append(_row(case))
                     if report is not None:
                         page.add(case)

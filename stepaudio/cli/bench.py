@@ -30,7 +30,15 @@ def add_commands(commands: Any) -> None:
         command.add_argument(
             "--data", type=Path, metavar="DIR", help="folder of test data (default: ../shared/data)"
         )
-        command.add_argument("--limit", type=positive, metavar="N", help="at most N samples of each kind")
+        if name == "voice":
+            command.add_argument(
+                "--limit",
+                type=_limits,
+                metavar="N|GROUP=N,…",
+                help="at most N sentences (songs, voices) of each kind, in all groups or in some",
+            )
+        else:
+            command.add_argument("--limit", type=positive, metavar="N", help="at most N samples of each kind")
         command.add_argument("--json", action="store_true", help="print JSON")
         if name == "sessions":
             command.add_argument(
@@ -52,6 +60,14 @@ def add_commands(commands: Any) -> None:
             command.add_argument(
                 "--ceilings", metavar="SHARE,…", help="shares of the weights (default: 0.25,0.5)"
             )
+
+
+def _limits(text: str) -> int | dict[str, int]:
+    """A number for all groups, or a number for each of some."""
+    if "=" not in text:
+        return positive(text)
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    return {name: positive(number) for name, _, number in pairs}
 
 
 # What the command does
