@@ -602,6 +602,9 @@ class Talk:
                 iterate=spoken if command.modality == "audio" else _mute,
                 clock=self._clock,
             )
+            if answer.released and not command.beside:
+                # While it is heard there is time. It may be cut short, so it is left out, with its question.
+                self._shorten(command, command.written(words.__getitem__)[:-1])
         except _NothingSaid:
             answer.nothing_to_say()
             self._wake.set()
@@ -680,17 +683,19 @@ class Talk:
     def _sum_up(self) -> None:
         """Make a long talk shorter, if nobody speaks."""
         prompt = self.session.prompt()
-        if prompt is None or prompt.audio_turns() or self._open is not None:
-            return
-        if prompt.truncation == "disabled":
+        if prompt is not None and not prompt.audio_turns():
+            self._shorten(prompt, prompt.written(str))
+
+    def _shorten(self, prompt: StartResponse, messages: Sequence[Message]) -> None:
+        """Sum up the old turns of ``messages``, in time that nobody needs."""
+        if self._open is not None or prompt.truncation == "disabled":
             return
         if self._ahead is not None and not self._ahead.done():
             return
-        self._ahead = self._spawn(self._quietly(self._compact(prompt)))
+        self._ahead = self._spawn(self._quietly(self._compact(self._whole(messages), prompt)))
 
-    async def _compact(self, prompt: StartResponse) -> None:
+    async def _compact(self, messages: Sequence[Message], prompt: StartResponse) -> None:
         settings = self._engine.config.llm
-        messages = self._whole(prompt.written(str))
         shorter = await compact(
             self._engine.llm,
             self._shortened(messages),

@@ -444,7 +444,10 @@ def test_the_model_reads_ahead_while_the_user_speaks():
     run(main)
 
 
-def test_a_long_talk_is_summed_up_while_nobody_speaks():
+@pytest.mark.parametrize(("modality", "pause"), [("text", "." * 20), ("audio", "")])
+def test_a_long_talk_is_summed_up_while_nobody_speaks(modality: str, pause: str):
+    """After a written answer, or while a spoken one is heard."""
+
     async def main() -> None:
         llm = FakeLLM("This is a rather long answer to a short question. " * 4)
         config = Config(llm=LLMConfig(context_tokens=1024, max_tokens=128))
@@ -456,9 +459,9 @@ def test_a_long_talk_is_summed_up_while_nobody_speaks():
                     "content": [{"type": "input_text", "text": f"{n}?"}],
                 }
                 await stage.send("conversation.item.create", item=item)
-                await stage.send("response.create", response={"output_modalities": ["text"]})
+                await stage.send("response.create", response={"output_modalities": [modality]})
                 await stage.until("response.done", n + 1)
-                await stage.hear("." * 20)
+                await stage.hear(pause)
             asked = next(messages for messages in llm.asked if messages[-1].text == "19?")
             assert any(is_summary(message) for message in asked)
             assert len(asked) < 20  # of 40 there were
