@@ -830,6 +830,31 @@ def test_audio_that_is_kept_has_its_bounds(monkeypatch):
     assert len(talk.session._recent) <= 48 * 200 + 1
 
 
+def test_of_items_that_are_gone_no_audio_is_kept():
+    talk = Talk(TEXT)
+    for _ in range(5):
+        item = {"type": "message", "role": "user", "id": "a", "content": [{"type": "input_audio"}]}
+        item["content"][0]["audio"] = pcm(50)
+        talk.client("conversation.item.create", item=item)
+        assert list(talk.session._items._sounding) == ["a"]
+        talk.client("conversation.item.delete", item_id="a")
+        assert not talk.session._items._sounding
+    spoken = Talk()
+    response_id = answered(spoken)
+    item_id = next(e["item_id"] for e in spoken.said if e["type"] == SOUNDED)
+    spoken.client("conversation.item.delete", item_id=item_id)
+    spoken.feed(ResponseFinished(response_id))
+    assert item_id not in spoken.session._items._sounding
+
+
+def test_audio_is_not_given_to_another_part():
+    talk = Talk(TEXT)
+    content = [{"type": "input_audio", "transcript": "Known"}, {"type": "input_audio", "audio": pcm(50)}]
+    item = {"type": "message", "role": "user", "id": "a", "content": content}
+    talk.client("conversation.item.create", item=item)
+    assert not any("audio" in part for part in talk.item("a")["content"])
+
+
 def test_long_texts_are_refused():
     talk = Talk(TEXT)
     part = {"type": "input_text", "text": "x" * 150_000}

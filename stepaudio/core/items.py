@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -133,7 +132,7 @@ class Items:
         self._entries: dict[str, Entry] = {}
         self._order: list[str] = []
         self._sizes: dict[str, int] = {}  # characters, when added
-        self._sounding: deque[Entry] = deque()  # those that keep audio, the oldest first
+        self._sounding: dict[str, Entry] = {}  # those that keep audio, the oldest first
 
     def __contains__(self, item_id: object) -> bool:
         return item_id in self._entries
@@ -164,19 +163,21 @@ class Items:
             self._order.insert(0 if after == "root" else self._order.index(after) + 1, entry.id)
         self._entries[entry.id] = entry
         self._sizes[entry.id] = entry.chars()
+        self.sounded(entry)
         return self.previous(entry.id)
 
     def sounded(self, entry: Entry) -> None:
-        """An item has all of its audio."""
-        if entry.sound:
-            self._sounding.append(entry)
-        while sum(len(entry.sound or b"") for entry in self._sounding) > SOUNDS:
-            self._sounding.popleft().sound = None
+        """An item has all of its audio: of an answer, after it was added."""
+        if entry.sound and self._entries.get(entry.id) is entry:  # the client may have deleted it
+            self._sounding[entry.id] = entry
+        while sum(len(entry.sound or b"") for entry in self._sounding.values()) > SOUNDS:
+            self._sounding.pop(next(iter(self._sounding))).sound = None
 
     def delete(self, item_id: str) -> None:
         """Forget an item."""
         self._order.remove(item_id)
         del self._entries[item_id], self._sizes[item_id]
+        self._sounding.pop(item_id, None)
 
     def messages(self) -> list[Message | AudioTurn]:
         """The conversation as the model is told of it."""

@@ -361,7 +361,6 @@ class RealtimeSession:
         entry = self._user_audio(item_id)
         entry.turn = AudioTurn(start_ms, end_ms, item_id)
         entry.sounds(self._sound(start_ms, end_ms))
-        self._items.sounded(entry)
         return [*out, *self._commit_item(entry, end_ms), self._transcribe(item_id, start_ms, end_ms)]
 
     def _user_audio(self, item_id: str) -> Entry:
@@ -460,7 +459,6 @@ class RealtimeSession:
             )
         entry, transcribe = self._new_entry(event.item, item_id)
         self._version += 1
-        self._items.sounded(entry)
         return [*self._added(entry, self._items.add(entry, after)), *transcribe]
 
     def _new_entry(self, item: wire.Item, item_id: str) -> tuple[Entry, list[Output]]:
@@ -472,10 +470,10 @@ class RealtimeSession:
             )
         if not isinstance(item, wire.UserMessage):
             return entry, []
-        octets, sounds = b"", 0
-        for part in item.content:
-            if isinstance(part, wire.InputAudio) and part.audio is not None and part.transcript is None:
-                sounds += 1
+        octets = b""
+        sounds = [part for part in item.content if isinstance(part, wire.InputAudio)]
+        for part in sounds:
+            if part.audio is not None and part.transcript is None:
                 try:
                     octets += base64.b64decode(part.audio, validate=True)
                 except ValueError:
@@ -486,7 +484,7 @@ class RealtimeSession:
         if not len(chunk.samples):
             return entry, []
         entry.turn = AudioTurn(0, 0, item_id)
-        if sounds == 1:
+        if len(sounds) == 1:  # else nobody could say which it is
             entry.sounds(octets)
         return entry, [self._transcribe(item_id, 0, 0, chunk)]
 
