@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 from stepaudio.llm.slots import Slots
 
@@ -126,6 +127,23 @@ def test_more_talks_are_kept_than_are_served_at_once() -> None:
         await talks.want("a")
         assert talks.given[3:] == [("a", 0)]  # its past is still there
         await talks.end("a")
+        assert not talks.slots.busy
+
+    asyncio.run(main())
+
+
+def test_what_nobody_waits_for_leaves_a_place_for_an_answer() -> None:
+    async def main() -> None:
+        talks = Talks(4, at_once=2)
+        for session in ("a", "b"):
+            await talks.want(session, math.inf)
+        assert talks.given == [("a", 0)]
+        await talks.want("c", 1.0)
+        assert talks.given[1:] == [("c", 1)]
+        await talks.end("c")
+        assert len(talks.given) == 2  # the free place stays free
+        await talks.end("a", "b")
+        assert [session for session, _ in talks.given[2:]] == ["b"]
         assert not talks.slots.busy
 
     asyncio.run(main())

@@ -23,6 +23,8 @@ class Slots:
 
     A session gets the slot that it had before, where its prompt is in the cache; for its own sake it waits
     while its last answer is being stopped there. A new session gets the slot that was left alone for longest.
+    What has no deadline (summaries, reading ahead) leaves one of several places free: it takes seconds, and
+    an answer must not wait for it.
 
     Args:
         count: slots.
@@ -32,7 +34,7 @@ class Slots:
     def __init__(self, count: int, at_once: int | None = None) -> None:
         self._at_once = at_once or count
         self._owners: dict[int, str | None] = dict.fromkeys(range(count))  # longest unused first
-        self._busy: set[int] = set()
+        self._busy: dict[int, float] = {}  # slots in use, and the deadlines of what uses them
         self._waiting: list[_Waiting] = []
         self._numbers = 0
 
@@ -72,7 +74,7 @@ class Slots:
             self._free(given)
 
     def _free(self, slot: int) -> None:
-        self._busy.discard(slot)
+        del self._busy[slot]
         self._owners[slot] = self._owners.pop(slot)  # last used: to the end
         self._give()
 
@@ -82,12 +84,18 @@ class Slots:
                 self._waiting.remove(waiting)
                 continue
             slot = self._choose(waiting.session) if waiting.slot is None else waiting.slot
-            if slot is not None and slot not in self._busy and len(self._busy) < self._at_once:
+            if slot is not None and slot not in self._busy and self._has_place(waiting.deadline):
                 self._waiting.remove(waiting)
-                self._busy.add(slot)
+                self._busy[slot] = waiting.deadline
                 if waiting.slot is None:
                     self._owners[slot] = waiting.session
                 waiting.given.set_result(slot)
+
+    def _has_place(self, deadline: float) -> bool:
+        if len(self._busy) >= self._at_once:
+            return False
+        unhurried = sum(until == math.inf for until in self._busy.values())
+        return deadline < math.inf or self._at_once == 1 or unhurried < self._at_once - 1
 
     def _choose(self, session: str) -> int | None:
         for slot, owner in self._owners.items():

@@ -302,10 +302,14 @@ def test_talks_at_once_keep_their_caches(tiny_file: Path) -> None:
     async def talk(name: str, colour: str) -> None:
         messages = [SYSTEM, Message("user", f"My name is {name}, and I like {colour}.")]
         for _ in range(3):
-            async with aclosing(llm.generate(messages, Sampling(max_tokens=12), session=name)) as events:
+            async with aclosing(
+                llm.generate(messages, Sampling(max_tokens=12), session=name, deadline=1.0)
+            ) as events:
                 text = "".join([e.text async for e in events if isinstance(e, TextDelta)])
             messages += [Message("assistant", text), Message("user", "Go on.")]
-        async with aclosing(llm.generate(messages, Sampling(max_tokens=4), session=name)) as events:
+        async with aclosing(
+            llm.generate(messages, Sampling(max_tokens=4), session=name, deadline=1.0)
+        ) as events:
             finished = [e async for e in events][-1]
         assert isinstance(finished, Finished) and finished.cached_tokens > finished.prompt_tokens - 30
 
