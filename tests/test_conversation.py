@@ -187,6 +187,15 @@ def test_a_new_summary_takes_the_place_of_the_one_before() -> None:
     assert [is_summary(message) for message in compacted(messages, old, "all")] == [False] * 3 + [True]
 
 
+def test_nothing_is_put_between_a_call_and_its_result() -> None:
+    messages = talk("s:sys|u:one|a:1111|u:two|a:2222|u:three")
+    messages.append(Message("assistant", "", calls=(ToolCall("1", "f", "{}"), ToolCall("2", "f", "{}"))))
+    messages.append(Message("tool", "3", call_id="1"))
+    assert old_turns(messages, 30, tokens) == []
+    messages.append(Message("tool", "4", call_id="2"))
+    assert old_turns(messages, 30, tokens) == [1, 2, 3, 4]
+
+
 def test_one_turn_alone_is_never_summed_up() -> None:
     assert old_turns(talk("s:sys|u:one|a:1111"), 1, tokens) == []
     assert old_turns(talk("s:a long system prompt"), 1, tokens) == []

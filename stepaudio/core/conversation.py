@@ -152,7 +152,7 @@ def estimate_tokens(message: Message) -> int:
 
 
 def old_turns(messages: Sequence[Message], budget: int, count: Callable[[Message], int]) -> list[int]:
-    """Which messages to replace by a summary; none, while the talk is short.
+    """Which messages to replace by a summary; none, while the talk is short or waits for a tool's result.
 
     To be asked when there is time, after an answer: a summary takes the model seconds. All turns go but the
     last ones that fit in ``COMPACT`` of the budget, and at least the last turn stays; earlier summaries go,
@@ -169,6 +169,9 @@ def old_turns(messages: Sequence[Message], budget: int, count: Callable[[Message
     if sum(map(count, messages)) <= budget * FULL:
         return []
     turns = _turns(messages)
+    last = [messages[i] for i in turns[-1]] if turns else []
+    if {call.call_id for message in last for call in message.calls} - {message.call_id for message in last}:
+        return []  # the summary would stand between the call and its result
     room = budget * COMPACT
     first = len(turns)
     while first and (size := sum(count(messages[i]) for i in turns[first - 1])) <= room:

@@ -142,7 +142,7 @@ class Talk:
         self._answers: dict[str, Answer] = {}
         self._ahead: asyncio.Task[None] | None = None  # the model reads ahead, or sums up
         self._read = ""  # what it has read of the turn that goes on
-        self._summed: tuple[tuple[Message, ...], list[Message]] = (), []  # messages, and what stands for them
+        self._summed: tuple[tuple[Message, ...], list[Message]] = (), []  # turns, and what stands for them
         self._tasks: set[asyncio.Task[Any]] = set()
         self._wake = asyncio.Event()
         self._over = asyncio.Event()
@@ -603,8 +603,7 @@ class Talk:
                 clock=self._clock,
             )
             if answer.released and not command.beside:
-                # While it is heard there is time. It may be cut short, so it is left out, with its question.
-                self._shorten(command, command.written(words.__getitem__)[:-1])
+                self._sum_up()  # while it is heard there is time
         except _NothingSaid:
             answer.nothing_to_say()
             self._wake.set()
@@ -683,16 +682,16 @@ class Talk:
     def _sum_up(self) -> None:
         """Make a long talk shorter, if nobody speaks."""
         prompt = self.session.prompt()
-        if prompt is not None and not prompt.audio_turns():
-            self._shorten(prompt, prompt.written(str))
-
-    def _shorten(self, prompt: StartResponse, messages: Sequence[Message]) -> None:
-        """Sum up the old turns of ``messages``, in time that nobody needs."""
-        if self._open is not None or prompt.truncation == "disabled":
+        if prompt is None or prompt.truncation == "disabled" or self._open is not None:
             return
         if self._ahead is not None and not self._ahead.done():
             return
-        self._ahead = self._spawn(self._quietly(self._compact(self._whole(messages), prompt)))
+        if any(not answer.command.beside for answer in self._answers.values()):
+            # What is still heard may be cut short: it is left out, with its question.
+            prompt = replace(prompt, messages=_before_question(prompt.messages))
+        if not prompt.audio_turns():
+            messages = self._whole(prompt.written(str))
+            self._ahead = self._spawn(self._quietly(self._compact(messages, prompt)))
 
     async def _compact(self, messages: Sequence[Message], prompt: StartResponse) -> None:
         settings = self._engine.config.llm
@@ -704,7 +703,7 @@ class Talk:
             session=self.session.settings.id,
         )
         if shorter is not None:
-            self._summed = tuple(messages), shorter
+            self._summed = tuple(messages[1:]), shorter[1:]
 
     async def _quietly(self, work: Coroutine[Any, Any, None]) -> None:
         """Nobody waits for it, so nobody hears of its failure."""
@@ -714,16 +713,16 @@ class Talk:
             log.warning("the language model could not work ahead: %s", type(error).__name__)
 
     def _shortened(self, messages: Sequence[Message]) -> list[Message]:
-        """The messages, with the summary in place of what it sums up."""
-        messages = self._whole(messages)
+        """The messages, with the summary in place of what it sums up, whatever the instructions are."""
+        instructions, *turns = self._whole(messages)
         whole, shorter = self._summed
-        if whole and tuple(messages[: len(whole)]) == whole:
-            return [*shorter, *messages[len(whole) :]]
-        return messages
+        if whole and tuple(turns[: len(whole)]) == whole:
+            turns[: len(whole)] = shorter
+        return [instructions, *turns]
 
     def _whole(self, messages: Sequence[Message]) -> list[Message]:
-        """With the server's own instructions where there are none."""
-        bare = not any(message.role == "system" for message in messages)
+        """With the server's own instructions where the talk does not begin with any."""
+        bare = not messages or messages[0].role != "system"
         return [self._engine.system, *messages] if bare else list(messages)
 
     # Sending it
@@ -766,6 +765,12 @@ class Talk:
 def places(error: BaseException) -> str:
     """Where in the code a bug showed. Not what it says, which may hold what somebody said."""
     return "".join(traceback.format_tb(error.__traceback__)[-8:])
+
+
+def _before_question(messages: Sequence[Message | AudioTurn]) -> tuple[Message | AudioTurn, ...]:
+    """What was said before the user's last words."""
+    asked = [i for i, one in enumerate(messages) if isinstance(one, AudioTurn) or one.role == "user"]
+    return tuple(messages[: asked[-1]] if asked else ())
 
 
 async def _mute(start: Callable[[], Iterator[Speech]]) -> AsyncGenerator[Speech, None]:

@@ -22,7 +22,7 @@ from stepaudio.core.audio import AudioChunk
 from stepaudio.core.clauses import Clause, Mark
 from stepaudio.core.conversation import Message, is_summary
 from stepaudio.core.errors import AudioError, BackendError, ConfigError
-from stepaudio.core.realtime import RealtimeSession
+from stepaudio.core.realtime import GO_ON, RealtimeSession
 from stepaudio.core.wishes import granted
 from stepaudio.llm.base import PromptRead
 from stepaudio.recognition.base import Transcript
@@ -444,9 +444,10 @@ def test_the_model_reads_ahead_while_the_user_speaks():
     run(main)
 
 
+@pytest.mark.parametrize("instructions", ["Be brief.", "This is turn {n}."])
 @pytest.mark.parametrize(("modality", "pause"), [("text", "." * 20), ("audio", "")])
-def test_a_long_talk_is_summed_up_while_nobody_speaks(modality: str, pause: str):
-    """After a written answer, or while a spoken one is heard."""
+def test_a_long_talk_is_summed_up_while_nobody_speaks(modality: str, pause: str, instructions: str):
+    """After a written answer, or while a spoken one is heard; also where each has its own instructions."""
 
     async def main() -> None:
         llm = FakeLLM("This is a rather long answer to a short question. " * 4)
@@ -459,13 +460,26 @@ def test_a_long_talk_is_summed_up_while_nobody_speaks(modality: str, pause: str)
                     "content": [{"type": "input_text", "text": f"{n}?"}],
                 }
                 await stage.send("conversation.item.create", item=item)
-                await stage.send("response.create", response={"output_modalities": [modality]})
+                wishes = {"output_modalities": [modality], "instructions": instructions.format(n=n)}
+                await stage.send("response.create", response=wishes)
                 await stage.until("response.done", n + 1)
                 await stage.hear(pause)
             asked = next(messages for messages in llm.asked if messages[-1].text == "19?")
             assert any(is_summary(message) for message in asked)
             assert len(asked) < 20  # of 40 there were
-            assert asked[0].text == "Be brief."
+            assert asked[0].text == instructions.format(n=19)
+
+    run(main)
+
+
+def test_who_is_told_to_go_on_keeps_the_servers_instructions():
+    async def main() -> None:
+        async with Stage(instructions="", output_modalities=["text"]) as stage:
+            for count in (1, 2):
+                await stage.send("response.create")
+                await stage.until("response.done", count)
+            begins, *_, ends = stage.llm.asked[-1]
+            assert (begins.text, ends.text) == ("Be brief.", GO_ON)
 
     run(main)
 
