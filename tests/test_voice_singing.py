@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stepaudio.bench.voice_singing import circles, modern, understood
+from stepaudio.bench.scores import Errors
+from stepaudio.bench.voice_singing import circles, figures, modern, understood
 from stepaudio.core.audio import AudioChunk
 
 
@@ -44,3 +45,10 @@ def test_what_is_clear_is_heard_once() -> None:
 
 def test_verse_is_spelt_as_prose() -> None:
     assert modern("Egypt's lan' oppress'd, 'way lov'd") == "Egypt's land oppressed, way loved"
+
+
+def test_notes_that_are_not_heard_count_as_missed() -> None:
+    found = figures([-3.0, 1.0, 60.0, float("nan")], [-4.0, 2.0, 3.0], Errors(1, 8))
+    assert (found["note error, cents"], found["onset error, ms"]) == (3.0, 3.0)
+    assert (found["within 50 cents, %"], found["notes not heard, %"], found["notes"]) == (50.0, 25.0, 4.0)
+    assert found["words wrong, %"] == 12.5

@@ -86,25 +86,27 @@ def cases(engine: Engine, data: Path, limit: int | None, step: Callable[[], None
                 step()
             if own:
                 yield Case(
-                    f"all by {voice.id}",
-                    "singing",
-                    None,
-                    {
-                        "note error, cents": _median(off),
-                        "within 50 cents, %": 100 * float(np.mean(np.abs(off) <= 50)) if off else 0.0,
-                        "onset error, ms": _median(late),
-                        "onset bias, ms": float(np.nanmedian(late)) if late else 0.0,
-                        "words wrong, %": 100 * words.rate,
-                        "notes": float(len(off)),
-                    },
-                    TARGETS[language],
+                    f"all by {voice.id}", "singing", None, figures(off, late, words), TARGETS[language]
                 )
+
+
+def figures(off: Sequence[float], late: Sequence[float], words: Errors) -> dict[str, float | str]:
+    """Of all songs: medians over what is heard, shares over all notes. nan: a note that is not heard."""
+    return {
+        "note error, cents": _median(off),
+        "within 50 cents, %": 100 * float(np.mean(np.abs(off) <= 50)) if off else 0.0,
+        "notes not heard, %": 100 * float(np.mean(np.isnan(off))) if off else 0.0,
+        "onset error, ms": _median(late),
+        "onset bias, ms": float(np.nanmedian(late)) if late else 0.0,
+        "words wrong, %": 100 * words.rate,
+        "notes": float(len(off)),
+    }
 
 
 def sung(
     engine: Engine, judge: Judge, path: Path, title: str, voice: Voice
 ) -> tuple[Case, list[float], list[float], Errors]:
-    """A song, its notes' errors in cents, its syllables' in ms, and its words'."""
+    """A song, its notes' errors in cents (nan: not heard), its syllables' in ms, and its words'."""
     song = songs.arrange(read_score(path), songs.Wish())
     model = engine.speaker.model(voice)  # type: ignore[union-attr]
     prepared = songs.prepare(song, model, engine.pronouncer, voice)
@@ -143,7 +145,7 @@ def sung(
         plot=Plot(np.where(inside, asked, VOICED_HZ / 2).astype(np.float32), track),
         text=text,
     )
-    return case, [x for x in cents if np.isfinite(x)], [x for x in late if np.isfinite(x)], wrong
+    return case, cents.tolist(), [x for x in late if np.isfinite(x)], wrong
 
 
 def late_ms(audio: AudioChunk, phrases: Sequence[Phrase], begin_s: float) -> np.ndarray:
