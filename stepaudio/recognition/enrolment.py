@@ -74,7 +74,8 @@ def check_one_voice(windows: np.ndarray) -> None:
     together = float(np.linalg.norm(windows.mean(axis=0)))  # the mean likeness to the mean: all have length 1
     if (likeness < TWO_VOICES and share >= SMALLER_HALF) or together < ONE_VOICE:
         raise AudioError(
-            "more than one voice is heard in the recording; cut the others out, or record one person alone"
+            "more than one voice is heard in the recording, or one that changes much; cut the others out, or "
+            "record one person alone, in a quiet place and one manner of speech"
         )
 
 
