@@ -284,6 +284,16 @@ def test_settings_that_cannot_be_are_refused_by_name(patch, param):
     assert caught.value.param == param
 
 
+def test_tools_of_a_response_are_as_short_as_those_of_a_session():
+    tool = {"type": "function", "name": "f", "description": "x" * 600_000}
+    event = {"type": "response.create", "response": {"tools": [tool]}}
+    assert parse_client_event(json.dumps(event))
+    event["response"] = {"tools": [tool, tool]}
+    with pytest.raises(ProtocolError, match="more than 1000000 characters; describe fewer") as caught:
+        parse_client_event(json.dumps(event))
+    assert caught.value.param == "response.tools"
+
+
 def test_a_stored_prompt_is_refused_with_what_to_do():
     settings = RealtimeSettings()
     with pytest.raises(ProtocolError, match="kept at OpenAI; send their text as instructions"):

@@ -449,6 +449,13 @@ class ResponseParams(Wire):
 
     _modalities = field_validator("output_modalities", mode="before")(_one_modality)
 
+    @field_validator("tools")
+    @classmethod
+    def _bounded(cls, tools: list[FunctionTool] | None) -> list[FunctionTool] | None:
+        if sum(len(tool.model_dump_json()) for tool in tools or ()) > MAX_EVENT:
+            raise ValueError(f"the tools have more than {MAX_EVENT} characters; describe fewer, or shorter")
+        return tools
+
 
 class ResponseCreate(_ClientEvent):
     type: Literal["response.create"]
