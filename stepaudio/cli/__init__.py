@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
 SERVED_SLOTS = 4
 """Talks that a service keeps in mind (``llm.slots``). With one, the answers of a second talk waited for those
-of the first, and its past was read again: 95 % of its answers came within 2.4 s of the end of speech, with
-four within 0.7 s (``bench sessions --only load --limit 2``)."""
+of the first, and its past was read again: 95 % of the answers came within 2.4 s of the end of speech, with
+four within 0.7 to 1.1 s (``bench sessions --only load --limit 2``)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

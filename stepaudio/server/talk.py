@@ -519,6 +519,8 @@ class Talk:
 
     def _hold(self, response_id: str) -> None:
         """Perhaps the user interrupts."""
+        if self._ahead is not None:
+            self._ahead.cancel()  # what is being said must be heard soon
         if answer := self._answers.get(response_id):
             answer.pacer.duck()
             onset_ms = self._hearing.now_ms - turns.TurnConfig().duck_after_ms
