@@ -16,7 +16,7 @@ for n in range(8):
     TALK += [Message("user", f"question {n}"), Message("assistant", f"answer {n}")]
 
 
-def compacted_by(llm: FakeLLM, budget: int = 30) -> list[Message] | None:
+def compacted_by(llm: FakeLLM, budget: int = 20) -> list[Message] | None:
     return asyncio.run(compact(llm, TALK, budget, count=lambda message: 1, session="s"))
 
 

@@ -171,7 +171,7 @@ def test_a_short_talk_is_not_compacted() -> None:
 
 def test_old_turns_are_summed_up_and_the_last_ones_kept() -> None:
     messages = talk("s:sys|u:one|a:1111|u:two|a:2222|u:three|a:3333")
-    old = old_turns(messages, 30, tokens)  # 6 for the turns kept; the last one takes 11
+    old = old_turns(messages, 30, tokens)  # 9 for the turns kept; the last one takes 11
     assert old == [1, 2, 3, 4]
     shorter = compacted(messages, old, "one and two")
     assert shorter == [messages[0], *messages[5:], Message("system", SUMMARY_HEAD + "one and two")]

@@ -11,11 +11,10 @@ from stepaudio.core.codes import GROUP_SIZE, AudioCodes
 
 Role = Literal["system", "user", "assistant", "tool"]
 
-FULL = 0.4
-"""Share of the budget from which on a talk is compacted: before ``fit`` has to drop turns, and before a long
-past slows the answers: with 0.75 they began 56 % later at the end of an hour than after ten minutes."""
+FULL = 0.75
+"""Share of the budget from which on a talk is compacted: well before ``fit`` has to drop turns."""
 
-COMPACT = 0.2
+COMPACT = 0.3
 """Share of the budget that the turns kept whole may take after that."""
 
 SUMMARY_HEAD = "What was said before: "

@@ -29,10 +29,9 @@ async def compact(
 ) -> list[Message] | None:
     """The talk with its old turns summed up, or None when it is short, or no summary came.
 
-    For time in which nobody waits for the model: while an answer is heard, or between it and the next
-    question. Cancel it when the next answer begins. The question for the summary is put after ``messages``,
-    so a cancelled try has cost the cache nothing but what the talk had after them. What is returned is in the
-    cache when this returns.
+    For time in which nobody waits for the model, between an answer and the next question: cancel it when the
+    next answer begins. The question for the summary is put after the whole talk, so a cancelled try has cost
+    the cache nothing. What is returned is in the cache when this returns.
 
     Args:
         llm: the model of the talk.

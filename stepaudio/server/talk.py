@@ -604,8 +604,6 @@ class Talk:
                 iterate=spoken if command.modality == "audio" else _mute,
                 clock=self._clock,
             )
-            if answer.released and not command.beside:
-                self._sum_up()  # while it is heard there is time
         except _NothingSaid:
             answer.nothing_to_say()
             self._wake.set()
@@ -688,9 +686,6 @@ class Talk:
             return
         if self._ahead is not None and not self._ahead.done():
             return
-        if any(not answer.command.beside for answer in self._answers.values()):
-            # What is still heard may be cut short: it is left out, with its question.
-            prompt = replace(prompt, messages=_before_question(prompt.messages))
         if not prompt.audio_turns():
             messages = self._whole(prompt.written(str))
             self._ahead = self._spawn(self._quietly(self._compact(messages, prompt)))
@@ -767,12 +762,6 @@ class Talk:
 def places(error: BaseException) -> str:
     """Where in the code a bug showed. Not what it says, which may hold what somebody said."""
     return "".join(traceback.format_tb(error.__traceback__)[-8:])
-
-
-def _before_question(messages: Sequence[Message | AudioTurn]) -> tuple[Message | AudioTurn, ...]:
-    """What was said before the user's last words."""
-    asked = [i for i, one in enumerate(messages) if isinstance(one, AudioTurn) or one.role == "user"]
-    return tuple(messages[: asked[-1]] if asked else ())
 
 
 async def _mute(start: Callable[[], Iterator[Speech]]) -> AsyncGenerator[Speech, None]:
