@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from stepaudio.core import items, realtime, turns
+from stepaudio.core import protocol as wire
 from stepaudio.core.audio import AudioChunk, Law, float_to_g711
 from stepaudio.core.clauses import Clause
 from stepaudio.core.commands import (
@@ -1256,3 +1257,13 @@ def test_a_transcription_session_is_as_safe():
     chaos.settle()
     assert not chaos.talk.invariants.open and not chaos.live
     assert "response.created" not in types(chaos.talk.said)
+
+
+def test_of_an_item_with_too_much_sound_none_is_kept():
+    entry = items.Entry(wire.AssistantMessage(id="m", content=[]))
+    entry.sounds(bytes(items.MAX_SOUND))
+    assert entry.sound is not None
+    entry.sounds(b"\0\0")
+    assert entry.sound is None
+    entry.sounds(b"\0\0")
+    assert entry.sound is None

@@ -23,7 +23,7 @@ from stepaudio.core.tagged import (
     escaped,
     parse,
 )
-from stepaudio.core.tags import ARGUMENTS, TAGS, Instructions, Tag, instructions, meaning
+from stepaudio.core.tags import ARGUMENTS, TAGS, Instructions, Tag, Wrong, instructions, may_become, meaning
 
 PARTS = [
     *"()（）[]［］/\\\n ,，.。:!-+2xßİ½０",
@@ -375,3 +375,12 @@ def test_nothing_of_a_users_is_a_tag(text, size):
         reader = TagReader(unknown=unknown)
         tokens = [t for i in range(0, len(text), size) for t in reader.push(text[i : i + size])]
         assert all(isinstance(token, str) for token in tokens + reader.flush())
+
+
+def test_what_is_no_tag_and_what_may_become_one():
+    assert meaning("happy, emphasis", square=True) is None  # around words, so not in a list
+    assert isinstance(meaning("voice nobody", square=True, voices=("anna",)), Wrong)
+    assert meaning("voice nobody", voices=("anna",)) is None
+    assert may_become("hap") and may_become("very hap") and may_become("happy 2") and may_become("高兴1")
+    assert not may_become("xyzzy") and not may_become(" happy") and not may_become("xyzzy, happy")
+    assert meaning("/voice", square=True) == Tag(("voice",), closes=True)
