@@ -384,3 +384,4 @@ def test_what_is_no_tag_and_what_may_become_one():
     assert may_become("hap") and may_become("very hap") and may_become("happy 2") and may_become("高兴1")
     assert not may_become("xyzzy") and not may_become(" happy") and not may_become("xyzzy, happy")
     assert meaning("/voice", square=True) == Tag(("voice",), closes=True)
+    assert instructions("强调").passed_over == 1  # around words, so nothing by itself
