@@ -17,7 +17,7 @@ from stepaudio.models import ModelStore
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 
-# What is started in the background of a script (`make test &`) ignores Ctrl-C, and so would all that is tested.
+# What a script starts in the background ignores Ctrl-C, and so would all that is tested.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
